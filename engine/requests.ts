@@ -1,0 +1,129 @@
+/**
+ * What the engine is asked and what it answers.
+ *
+ * Log-probabilities are natural, over the full vocabulary, before temperature, top-k and top-p.
+ */
+import type { ModelConfig } from './model/config.js';
+
+/** Text is encoded by the model's own tokenizer; ids are taken as they are, and need none. */
+export type Prompt = string | readonly number[];
+
+export interface Sampling {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  /** Keep the k most probable tokens; 0 keeps all. */
+  readonly topK: number;
+  /** Keep the smallest set of tokens whose probabilities reach this; 1 keeps all. */
+  readonly topP: number;
+  /** Each request has a random state of its own, so its tokens do not depend on its neighbours. */
+  readonly seed: number;
+}
+
+export interface GenerateRequest {
+  readonly kind: 'generate';
+  readonly id: string;
+  readonly prompt: Prompt;
+  readonly maxNewTokens: number;
+  /** The completion ends before the first of these, even where one spans tokens. */
+  readonly stop: readonly string[];
+  readonly sampling: Sampling;
+  readonly ignoreEos?: boolean;
+  /** How many of the most probable tokens to report at each step. */
+  readonly topLogprobs?: number;
+  readonly promptLogprobs?: boolean;
+}
+
+/** Log-likelihood of each option as the continuation of the context, which is computed once. */
+export interface ScoreRequest {
+  readonly kind: 'score';
+  readonly id: string;
+  readonly context: Prompt;
+  readonly options: readonly Prompt[];
+}
+
+export type EngineRequest = GenerateRequest | ScoreRequest;
+
+export type FinishReason = 'stop' | 'length' | 'error';
+
+export interface GenerateResult {
+  readonly kind: 'generate';
+  readonly id: string;
+  /** Without special tokens, cut before the stop string. Empty where the model has no tokenizer. */
+  readonly text: string;
+  /** Generated ids, the ending EOS included. */
+  readonly tokens: readonly number[];
+  readonly finishReason: FinishReason;
+  readonly promptTokens: number;
+  /** One for each of `tokens`. */
+  readonly logprobs: readonly number[];
+  readonly topLogprobs?: readonly (readonly (readonly [id: number, logprob: number])[])[];
+  /** One for each prompt token given those before it; null for the first. */
+  readonly promptLogprobs?: readonly (number | null)[];
+  /** Why, where finishReason is error: what was found and what to change. */
+  readonly error?: string;
+}
+
+export interface OptionScore {
+  readonly logprob: number;
+  readonly tokens: number;
+  /** Whether greedy decoding from the context would have produced the option. */
+  readonly isGreedy: boolean;
+}
+
+export interface ScoreResult {
+  readonly kind: 'score';
+  readonly id: string;
+  readonly promptTokens: number;
+  /** In the order of the request; empty where there is an error. */
+  readonly options: readonly OptionScore[];
+  readonly error?: string;
+}
+
+export type EngineResult = GenerateResult | ScoreResult;
+
+/** Where a call of `run` stands; counts start at zero with the call. */
+export interface EngineProgress {
+  readonly finished: number;
+  readonly total: number;
+  /** Prompt tokens computed so far (scored options included). */
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  /** Sequences being computed now. */
+  readonly live: number;
+}
+
+export interface RunOptions {
+  /** Aborting makes `run` reject with CANCELLED at the end of the sweep. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: EngineProgress) => void;
+}
+
+/** What is known of the model once it is open. */
+export interface EngineInfo {
+  readonly config: ModelConfig;
+  readonly identity: string;
+  readonly backend: string;
+  /** Changes when the arithmetic of the engine does: part of every run's fingerprint. */
+  readonly numerics: string;
+  readonly hasTokenizer: boolean;
+}
+
+export interface Engine {
+  readonly info: EngineInfo;
+  /** Results in the order of the requests. A request that cannot be computed yields a result with `error`. */
+  run(requests: readonly EngineRequest[], options?: RunOptions): Promise<EngineResult[]>;
+  close(): Promise<void>;
+}
+
+/** Opens one engine: on the calling thread (`engine.ts`) or on a thread of its own (`host.ts`), alike. */
+export interface EngineOptions {
+  /** A GGUF file or a Hugging Face model directory. */
+  readonly model: string;
+  readonly backend: 'onnx' | 'reference';
+  /** Threads of the matrix products; default: the physical cores. */
+  readonly threads?: number;
+  /** Sequences computed together. */
+  readonly gpuBatchSize?: number;
+  /** GPU batches that share one read of each layer's weights. */
+  readonly numGpuBatches?: number;
+}
