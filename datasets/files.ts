@@ -97,6 +97,7 @@ const reasons: Readonly<Record<string, string>> = {
   EPERM: 'the directory cannot be written to; change its permissions or choose another run directory',
   EROFS: 'the file system is read-only; choose another run directory',
   ENOSPC: 'the disk is full; free some space and run the same command again',
+  EFBIG: 'the file is too large for this file system or for the limit of the shell (ulimit -f); make smaller shards',
   EDQUOT: 'the disk quota is used up; free some space and run the same command again',
   ENOTDIR: 'a part of the path is a file, not a directory; choose another run directory',
   EEXIST: 'a part of the path is a file, not a directory; choose another run directory',
