@@ -1,0 +1,77 @@
+/**
+ * From an error to what a person reads and a script tests: one message, one exit code, never a bare stack trace.
+ */
+import { appendFileSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../datasets/errors.js';
+import { EngineError, type EngineErrorCode } from '../engine/errors.js';
+import { cacheDirectory } from './bootstrap.js';
+import { INTERRUPTED_EXIT_CODE, InterruptedError } from './interrupt.js';
+import { coloursFor } from './terminal.js';
+
+/** 0 done, 1 failed, 2 bad input, 130 interrupted. */
+export type ExitCode = 0 | 1 | 2 | 130;
+
+/** Whether the user can put it right by changing a file or an option; a new code does not compile until decided here. */
+const isInput: Readonly<Record<EngineErrorCode, boolean>> = {
+  BAD_INPUT: true,
+  BAD_WEIGHTS: true,
+  UNSUPPORTED: true,
+  OUT_OF_MEMORY: true,
+  CANCELLED: false,
+  BACKEND: false,
+};
+
+/** A command that ran as it should and found that the answer is "failed": its message is all there is to say. */
+export class FailedError extends Error {
+  override readonly name = 'FailedError';
+}
+
+export function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof InterruptedError) return INTERRUPTED_EXIT_CODE;
+  if (error instanceof InputError) return 2;
+  if (error instanceof EngineError && isInput[error.code]) return 2;
+  return 1;
+}
+
+/** Says what went wrong on stderr and returns the exit code. What nobody expected is kept in a log file, in full. */
+export function explain(error: unknown): ExitCode {
+  const code = exitCodeOf(error);
+  const colours = coloursFor(process.stderr);
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof InterruptedError) {
+    process.stderr.write(`${message}\n`);
+  } else if (code === 2 || error instanceof FailedError) {
+    process.stderr.write(`${colours.red('error:')} ${message}\n`);
+  } else {
+    const log = writeLog(error);
+    const where = log ? `; the details are in ${log}` : '';
+    process.stderr.write(`${colours.red('error:')} ${firstLine(message)}${where}\n`);
+  }
+  if (process.env.ZIGZAG_DEBUG && error instanceof Error) process.stderr.write(`${stackOf(error)}\n`);
+  return code;
+}
+
+/** @returns the path of the log, or undefined where none can be written. */
+function writeLog(error: unknown): string | undefined {
+  const directory = join(cacheDirectory(), 'logs');
+  const now = new Date().toISOString();
+  const path = join(directory, `${now.slice(0, 10)}.log`);
+  try {
+    mkdirSync(directory, { recursive: true });
+    const command = process.argv.slice(2).join(' ');
+    appendFileSync(path, `${now} zigzag ${command}\n${error instanceof Error ? stackOf(error) : String(error)}\n\n`);
+    return path;
+  } catch {
+    return undefined;
+  }
+}
+
+function stackOf(error: Error): string {
+  const own = error.stack ?? error.message;
+  return error.cause instanceof Error ? `${own}\ncaused by ${stackOf(error.cause)}` : own;
+}
+
+function firstLine(message: string): string {
+  return message.split('\n', 1)[0] || 'something failed without saying why';
+}
