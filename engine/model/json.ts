@@ -74,7 +74,7 @@ function isId(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 function isFiniteNumber(value: unknown): value is number {
-  return Number.isFiniteNumber(value);
+  return Number.isFinite(value);
 }
 function isText(value: unknown): value is string {
   return typeof value === 'string';
