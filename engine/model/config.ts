@@ -39,7 +39,7 @@ export interface ModelConfig {
   readonly norm: { readonly kind: 'rms' | 'layer'; readonly eps: number; readonly placement: 'pre' | 'post' };
   /** Whether a norm follows the last layer (all but post-norm OPT). */
   readonly finalNorm: boolean;
-  readonly ffn: { readonly kind: 'gated' | 'plain'; readonly activation: 'silu' | 'relu' | 'gelu' };
+  readonly ffn: { readonly kind: 'gated' | 'plain'; readonly activation: 'silu' | 'relu' };
   readonly positions: Positions;
   /** Which products add a bias. */
   readonly bias: { readonly qkv: boolean; readonly output: boolean; readonly ffn: boolean };

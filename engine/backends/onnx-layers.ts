@@ -1,0 +1,180 @@
+/**
+ * The graphs of a layer: projection, attention (among rows, over the cache), the rest of the layer, and the head.
+ *
+ * Every weight is an input. Rows come packed; `rows`, `keys` and `slots` are sizes known at run time only.
+ */
+import type { ModelConfig } from '../model/config.js';
+import { queryKeySize, valueSize } from '../model/layers.js';
+import { KV_BLOCK_TOKENS } from './backend.js';
+import { GraphBuilder } from './onnx-graph.js';
+
+const MICROSOFT = 'com.microsoft';
+
+/** hidden (rows, hiddenSize) -> queryKey, value: norm, joined product, rotation. */
+export function projectGraph(config: ModelConfig): Uint8Array {
+  const { hiddenSize, numHeads, numKvHeads } = config;
+  const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
+  const graph = new GraphBuilder('project');
+  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
+  const normed = config.norm.placement === 'pre' ? norm(graph, config, hidden, 'attentionNorm') : hidden;
+  const joined = linear(graph, normed, 'qkv', [queryKeyWidth + valueWidth, hiddenSize], config.bias.qkv);
+  const [queryKey, value] = graph.split(joined, 1, queryKeyWidth, valueWidth) as [string, string];
+  const turned = rotated(graph, config, queryKey, numHeads + numKvHeads);
+  graph.output('queryKey', turned, 'float32', ['rows', queryKeyWidth]);
+  graph.output('value', value, 'float32', ['rows', valueWidth]);
+  return graph.build();
+}
+
+/** Rows of one sequence attend to rows of the same sequence. */
+export function attendRowsGraph(config: ModelConfig): Uint8Array {
+  const { numHeads, numKvHeads, headDim } = config;
+  const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
+  const graph = new GraphBuilder('attendRows');
+  const queries = graph.input('queries', 'float32', ['rows', queryKeyWidth]);
+  const keys = graph.input('keys', 'float32', ['keys', queryKeyWidth]);
+  const values = graph.input('values', 'float32', ['keys', valueWidth]);
+  const mask = graph.input('mask', 'float32', ['rows', 'keys']);
+  const headsFirst = (value: string, ...shape: number[]) =>
+    graph.node('Transpose', [graph.reshape(value, ...shape)], { perm: [1, 0, 2] });
+  const [query] = graph.split(queries, 1, numHeads * headDim, numKvHeads * headDim) as [string];
+  const key = graph.split(keys, 1, numHeads * headDim, numKvHeads * headDim)[1]!;
+  // Query heads of one key head lie side by side, so they join into one product of (group * rows) rows.
+  const q = graph.reshape(headsFirst(query, -1, numHeads, headDim), numKvHeads, -1, headDim);
+  const k = headsFirst(key, -1, numKvHeads, headDim);
+  const v = headsFirst(values, -1, numKvHeads, headDim);
+  const scores = scaledScores(graph, config, q, k);
+  const scoresShape = graph.node('Concat', [graph.ints(numHeads), graph.node('Shape', [mask])], { axis: 0 });
+  const masked = graph.node('Add', [graph.node('Reshape', [scores, scoresShape]), mask]);
+  const weights = graph.node('Softmax', [masked], { axis: -1 });
+  const keysCount = graph.node('Shape', [values], { start: 0, end: 1 });
+  const joined = graph.node('Concat', [graph.ints(numKvHeads, -1), keysCount], { axis: 0 });
+  const mixed = graph.node('MatMul', [graph.node('Reshape', [weights, joined]), v]);
+  const rowsCount = graph.node('Shape', [mask], { start: 0, end: 1 });
+  const perHead = graph.node('Concat', [graph.ints(numHeads), rowsCount, graph.ints(headDim)], { axis: 0 });
+  const rowsFirst = graph.node('Transpose', [graph.node('Reshape', [mixed, perHead])], { perm: [1, 0, 2] });
+  graph.output('attended', graph.reshape(rowsFirst, -1, numHeads * headDim), 'float32', ['rows', numHeads * headDim]);
+  return graph.build();
+}
+
+/** One row a slot attends to the slot's cached blocks, fed one by one so that a cache grows without a copy. */
+export function attendCacheGraph(config: ModelConfig, numBlocks: number): Uint8Array {
+  const { numHeads, numKvHeads, headDim } = config;
+  const graph = new GraphBuilder('attendCache');
+  const queries = graph.input('queries', 'float32', ['slots', queryKeySize(config)]);
+  const mask = graph.input('mask', 'float32', ['slots', 1, 1, numBlocks * KV_BLOCK_TOKENS]);
+  const [query] = graph.split(queries, 1, numHeads * headDim, numKvHeads * headDim) as [string];
+  const q = graph.reshape(query, -1, numKvHeads, numHeads / numKvHeads, headDim);
+  const block = (name: string) => graph.input(name, 'float32', ['slots', numKvHeads, KV_BLOCK_TOKENS, headDim]);
+  const indexes = Array.from({ length: numBlocks }, (_, i) => i);
+  const scores = indexes.map((i) => scaledScores(graph, config, q, block(`key${i}`)));
+  const all = numBlocks > 1 ? graph.node('Concat', scores, { axis: 3 }) : scores[0]!;
+  const weights = graph.node('Softmax', [graph.node('Add', [all, mask])], { axis: -1 });
+  const parts = numBlocks > 1 ? graph.split(weights, 3, ...indexes.map(() => KV_BLOCK_TOKENS)) : [weights];
+  const mixed = parts.map((part, i) => graph.node('MatMul', [part, block(`value${i}`)]));
+  const sum = mixed.reduce((a, b) => graph.node('Add', [a, b]));
+  graph.output('attended', graph.reshape(sum, -1, numHeads * headDim), 'float32', ['slots', numHeads * headDim]);
+  return graph.build();
+}
+
+/** Output product, residual, norm, feed-forward, residual. */
+export function finishGraph(config: ModelConfig): Uint8Array {
+  const { hiddenSize, ffnSize, numHeads, headDim, bias } = config;
+  const post = config.norm.placement === 'post';
+  const graph = new GraphBuilder('finish');
+  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
+  const attended = graph.input('attended', 'float32', ['rows', numHeads * headDim]);
+  const output = linear(graph, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
+  const mixed = graph.node('Add', [hidden, output]);
+  const residual = post ? norm(graph, config, mixed, 'attentionNorm') : mixed;
+  const input = post ? residual : norm(graph, config, residual, 'ffnNorm');
+  const inner = feedForward(graph, config, input);
+  const down = linear(graph, inner, 'down', [hiddenSize, ffnSize], bias.ffn);
+  const sum = graph.node('Add', [residual, down]);
+  graph.output('result', post ? norm(graph, config, sum, 'ffnNorm') : sum, 'float32', ['rows', hiddenSize]);
+  return graph.build();
+}
+
+/** Embeddings into the hidden size, where a family keeps them narrower (OPT-350m). */
+export function reduceGraph({ hiddenSize, embeddingSize }: ModelConfig): Uint8Array {
+  const graph = new GraphBuilder('reduce');
+  const gathered = graph.input('gathered', 'float32', ['rows', embeddingSize]);
+  const hidden = linear(graph, gathered, 'project', [hiddenSize, embeddingSize], false);
+  graph.output('hidden', hidden, 'float32', ['rows', hiddenSize]);
+  return graph.build();
+}
+
+/** Logits never leave the graph unless asked for: 49152 floats a row are slower to copy than to compute with. */
+export function headGraph(config: ModelConfig, variant: { targets: boolean; all: boolean }): Uint8Array {
+  const { hiddenSize, embeddingSize, vocabSize } = config;
+  const graph = new GraphBuilder('head');
+  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
+  const normed = config.finalNorm ? norm(graph, config, hidden, 'norm') : hidden;
+  const narrow =
+    embeddingSize === hiddenSize ? normed : linear(graph, normed, 'project', [embeddingSize, hiddenSize], false);
+  const logits = linear(graph, narrow, 'tokens', [vocabSize, embeddingSize], false);
+  const top = graph.input('top', 'int64', [1]);
+  const [values, ids] = graph.nodes_('TopK', [logits, top], 2, { axis: 1 }) as [string, string];
+  const sum = graph.node('ReduceLogSumExp', [logits, graph.ints(1)], { keepdims: 0 });
+  graph.output('logSumExp', sum, 'float32', ['rows']);
+  graph.output('topLogits', values, 'float32', ['rows', 'top']);
+  graph.output('topIds', graph.node('Cast', [ids], { to: 6 }), 'int32', ['rows', 'top']);
+  if (variant.targets) {
+    const targets = graph.input('targets', 'int64', ['rows', 'targets']);
+    const chosen = graph.node('GatherElements', [logits, targets], { axis: 1 });
+    graph.output('targetLogits', chosen, 'float32', ['rows', 'targets']);
+  }
+  if (variant.all) graph.output('logits', logits, 'float32', ['rows', vocabSize]);
+  return graph.build();
+}
+
+function feedForward(graph: GraphBuilder, config: ModelConfig, input: string): string {
+  const { hiddenSize, ffnSize, ffn, bias } = config;
+  const up = linear(graph, input, 'up', [ffnSize, hiddenSize], bias.ffn);
+  if (ffn.kind === 'plain') return activation(graph, config, up);
+  const gate = linear(graph, input, 'gate', [ffnSize, hiddenSize], false);
+  return graph.node('Mul', [activation(graph, config, gate), up]);
+}
+
+function activation(graph: GraphBuilder, config: ModelConfig, value: string): string {
+  switch (config.ffn.activation) {
+    case 'relu':
+      return graph.node('Relu', [value]);
+    case 'silu':
+      // x * sigmoid(x), fused.
+      return graph.node('QuickGelu', [value], { alpha: { float: 1 } }, MICROSOFT);
+  }
+}
+
+/** Declares the weight (and `<name>Bias`) as inputs and multiplies. */
+function linear(graph: GraphBuilder, value: string, name: string, shape: readonly number[], bias: boolean): string {
+  const inputs = [value, graph.input(name, 'float32', shape)];
+  if (bias) inputs.push(graph.input(`${name}Bias`, 'float32', [shape[0]!]));
+  return graph.node('Gemm', inputs, { transB: 1 });
+}
+
+function norm(graph: GraphBuilder, config: ModelConfig, value: string, name: string): string {
+  const weight = graph.input(name, 'float32', [config.hiddenSize]);
+  const epsilon = { float: config.norm.eps };
+  if (config.norm.kind === 'rms') {
+    return graph.node('SimplifiedLayerNormalization', [value, weight], { axis: -1, epsilon });
+  }
+  const bias = graph.input(`${name}Bias`, 'float32', [config.hiddenSize]);
+  return graph.node('LayerNormalization', [value, weight, bias], { axis: -1, epsilon });
+}
+
+function rotated(graph: GraphBuilder, config: ModelConfig, heads: string, numHeads: number): string {
+  if (config.positions.kind !== 'rotary') return heads;
+  const { rotaryDim } = config.positions;
+  const table = (name: string) => graph.input(name, 'float32', [config.maxPositions, rotaryDim / 2]);
+  const positions = graph.input('positions', 'int64', [1, 'rows']);
+  const width = numHeads * config.headDim;
+  const partial = rotaryDim < config.headDim ? { rotary_embedding_dim: rotaryDim } : {};
+  const inputs = [graph.reshape(heads, 1, -1, width), positions, table('cos'), table('sin')];
+  const turned = graph.node('RotaryEmbedding', inputs, { num_heads: numHeads, ...partial }, MICROSOFT);
+  return graph.reshape(turned, -1, width);
+}
+
+function scaledScores(graph: GraphBuilder, config: ModelConfig, query: string, key: string): string {
+  const alpha = { float: 1 / Math.sqrt(config.headDim) };
+  return graph.node('FusedMatMul', [query, key], { transB: 1, alpha }, MICROSOFT);
+}

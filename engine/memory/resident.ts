@@ -1,0 +1,37 @@
+/**
+ * Weights in memory: every tensor of every layer, read once, dequantised to float32.
+ *
+ * Each tensor has a buffer of its own, so no single object holds the model; a tied head shares the embedding's.
+ */
+import type { LayerWeights } from '../backends/backend.js';
+import type { ModelConfig } from '../model/config.js';
+import { layerTensors, numSteps, type StagedTensor, type TensorName } from '../model/layers.js';
+import type { WeightSource } from '../model/weights.js';
+
+/** @returns by layer, embedding first and head last. */
+export async function loadResident(config: ModelConfig, source: WeightSource): Promise<LayerWeights[]> {
+  const loaded = new Map<string, Float32Array>();
+  const layers: LayerWeights[] = [];
+  for (let layer = 0; layer < numSteps(config); layer++) {
+    const weights: Partial<Record<TensorName, Float32Array>> = {};
+    for (const tensor of layerTensors(config, layer)) {
+      const key = tensor.sources.join();
+      const data = loaded.get(key) ?? (await readJoined(source, tensor));
+      loaded.set(key, data);
+      weights[tensor.name] = data;
+    }
+    layers.push(weights);
+  }
+  return layers;
+}
+
+async function readJoined(source: WeightSource, { sources, shape }: StagedTensor): Promise<Float32Array> {
+  const data = new Float32Array(shape.reduce((a, b) => a * b));
+  let offset = 0;
+  for (const name of sources) {
+    const size = source.shape(name).reduce((a, b) => a * b);
+    await source.read(name, undefined, undefined, data.subarray(offset, offset + size));
+    offset += size;
+  }
+  return data;
+}

@@ -1,0 +1,149 @@
+/**
+ * One GPU batch: sequences that are computed together, and their KV cache.
+ *
+ * In every sweep it takes one row of each live sequence and all rows of its newcomers, packed without padding. Finished
+ * sequences leave at once; the last slot's sequence moves into the gap, so live slots stay contiguous.
+ */
+import type { Backend, Projection } from '../backends/backend.js';
+import { KvCache, lengthMask } from '../memory/kv-cache.js';
+import type { ModelConfig } from '../model/config.js';
+import { queryKeySize, valueSize } from '../model/layers.js';
+import type { GenerateSequence, Sequence } from '../sequence.js';
+import { causalMask, treeMask } from './token-tree.js';
+
+/** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
+const ATTENTION_TILE = 256;
+
+/** Rows [start, end) of the sweep belong to this newcomer. */
+interface NewcomerRows {
+  readonly sequence: Sequence;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What one GPU batch computes in one sweep. Rows 0..live-1 are the live sequences', one each, in slot order. */
+export interface SweepRows {
+  readonly tokens: Int32Array;
+  readonly positions: Int32Array;
+  readonly live: number;
+  readonly newcomers: readonly NewcomerRows[];
+  /** (live, cached positions): which cached positions each live row sees. */
+  readonly mask: Float32Array;
+  readonly longest: number;
+}
+
+export class GpuBatch {
+  private readonly cache: KvCache;
+  private readonly live: GenerateSequence[] = [];
+
+  constructor(
+    private readonly config: ModelConfig,
+    readonly numSlots: number,
+  ) {
+    this.cache = new KvCache(config, numSlots);
+  }
+
+  get liveSequences(): readonly GenerateSequence[] {
+    return this.live;
+  }
+
+  /** Takes newcomers from the queue's front while slots and rows last, and lays out the rows of the next sweep. */
+  layOut(queue: Sequence[], maxRows: number): SweepRows {
+    const live = this.live.length;
+    const tokens = this.live.map(({ tokens, prompt }) => tokens.at(-1) ?? prompt.at(-1)!);
+    const positions = this.live.map(({ length }) => length - 1);
+    const newcomers: NewcomerRows[] = [];
+    let freeSlots = this.numSlots - live;
+    for (let next = queue[0]; next; next = queue[0]) {
+      const rows = newcomerRows(next);
+      const needsSlot = next.kind === 'generate';
+      // A newcomer larger than the bound still enters, alone.
+      if ((needsSlot && freeSlots === 0) || (newcomers.length > 0 && tokens.length + rows.tokens.length > maxRows)) break;
+      queue.shift();
+      if (needsSlot) freeSlots--;
+      newcomers.push({ sequence: next, start: tokens.length, end: tokens.length + rows.tokens.length });
+      for (const token of rows.tokens) tokens.push(token);
+      for (const position of rows.positions) positions.push(position);
+    }
+    const lengths = this.live.map(({ length }) => length);
+    return {
+      tokens: Int32Array.from(tokens),
+      positions: Int32Array.from(positions),
+      live,
+      newcomers,
+      mask: live > 0 ? lengthMask(lengths) : new Float32Array(0),
+      longest: Math.max(0, ...lengths),
+    };
+  }
+
+  /** Attention of one decoder layer: (rows, numHeads * headDim). Writes the new keys and values to the cache. */
+  async attend(backend: Backend, layer: number, rows: SweepRows, projection: Projection): Promise<Float32Array> {
+    const { numHeads, headDim } = this.config;
+    const attended = new Float32Array(rows.tokens.length * numHeads * headDim);
+    if (rows.live > 0) {
+      this.live.forEach(({ length }, slot) => {
+        this.cache.writeRows(layer, slot, length - 1, projection, slot, slot + 1);
+      });
+      const queries = projection.queryKey.subarray(0, rows.live * queryKeySize(this.config));
+      const blocks = this.cache.blocks(layer, rows.longest);
+      attended.set(await backend.attendCache(queries, blocks, rows.live, rows.mask));
+    }
+    let slot = rows.live;
+    for (const { sequence, start, end } of rows.newcomers) {
+      if (sequence.kind === 'generate') this.cache.writeRows(layer, slot++, 0, projection, start, end);
+      attended.set(await this.attendNewcomer(backend, sequence, start, end, projection), start * numHeads * headDim);
+    }
+    return attended;
+  }
+
+  /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */
+  settle(rows: SweepRows): Sequence[] {
+    const left: Sequence[] = [];
+    for (const { sequence } of rows.newcomers) {
+      if (sequence.kind === 'generate') this.live.push(sequence);
+      else left.push(sequence);
+    }
+    for (let slot = this.live.length - 1; slot >= 0; slot--) {
+      const sequence = this.live[slot]!;
+      if (!sequence.finished) continue;
+      left.push(sequence);
+      const last = this.live.pop()!;
+      if (last === sequence) continue;
+      this.live[slot] = last;
+      // The last token's keys and values are not computed yet: they come with the next sweep.
+      this.cache.move(this.live.length, slot, last.length - 1);
+    }
+    this.cache.trim(Math.max(0, ...this.live.map(({ length }) => length)));
+    return left;
+  }
+
+  private async attendNewcomer(
+    backend: Backend,
+    sequence: Sequence,
+    start: number,
+    end: number,
+    { queryKey, value }: Projection,
+  ): Promise<Float32Array> {
+    const [width, valueWidth] = [queryKeySize(this.config), valueSize(this.config)];
+    const keys = queryKey.subarray(start * width, end * width);
+    const values = value.subarray(start * valueWidth, end * valueWidth);
+    if (sequence.kind === 'score') return backend.attendRows(keys, keys, values, treeMask(sequence.tree.parents));
+    const attended = new Float32Array((end - start) * this.config.numHeads * this.config.headDim);
+    for (let from = 0; from < end - start; from += ATTENTION_TILE) {
+      const to = Math.min(end - start, from + ATTENTION_TILE);
+      const tile = await backend.attendRows(
+        keys.subarray(from * width, to * width),
+        keys.subarray(0, to * width),
+        values.subarray(0, to * valueWidth),
+        causalMask(from, to - from),
+      );
+      attended.set(tile, from * this.config.numHeads * this.config.headDim);
+    }
+    return attended;
+  }
+}
+
+function newcomerRows(sequence: Sequence): { tokens: ArrayLike<number> & Iterable<number>; positions: Iterable<number> } {
+  if (sequence.kind === 'score') return sequence.tree;
+  return { tokens: sequence.prompt, positions: sequence.prompt.keys() };
+}
