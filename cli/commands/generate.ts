@@ -1,0 +1,152 @@
+/** `zigzag generate`: one prompt, the engine alone, no Temporal. */
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { InputError } from '../../datasets/errors.js';
+import { openEngineHost } from '../../engine/host.js';
+import type { GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
+import { renderChatPrompt } from '../chat.js';
+import { interruptible } from '../interrupt.js';
+import { obtainModel } from '../model-pull.js';
+import { collected, numberBetween, tokenIds, unescaped, wholeNumber } from '../options.js';
+import { note, print, printJson } from '../print.js';
+import { openBytesProgress } from '../progress.js';
+import { formatCount } from '../terminal.js';
+
+interface GenerateFlags {
+  readonly prompt?: string;
+  readonly promptIds?: readonly number[];
+  readonly chat?: boolean;
+  readonly system?: string;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  readonly stop?: readonly string[];
+  readonly logprobs?: number;
+  readonly promptLogprobs?: boolean;
+  readonly ignoreEos?: boolean;
+  readonly backend: 'onnx' | 'reference';
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+export function addGenerate(program: Command): void {
+  program
+    .command('generate')
+    .description('answer one prompt with the engine alone')
+    .argument('<model>', 'name of `zigzag model list`, GGUF file, directory, or owner/name on the hub')
+    .option('--prompt <text>', 'the prompt; special tokens in it are read as such')
+    .option('--prompt-ids <ids>', 'the prompt as token ids, such as 1,2,3', tokenIds)
+    .option('--chat', "put the prompt into the model's own chat template, as the user's message")
+    .option('--system <text>', 'system message of the chat')
+    .option('--max-new-tokens <n>', 'generate at most so many tokens', wholeNumber(1), 128)
+    .option('--temperature <t>', '0 takes the most probable token', numberBetween(0, Number.POSITIVE_INFINITY), 0)
+    .option('--top-k <k>', 'sample from the k most probable tokens; 0 from all', wholeNumber(0), 0)
+    .option('--top-p <p>', 'sample from the smallest set of tokens this probable', numberBetween(0, 1), 1)
+    .option('--seed <n>', 'random state of the sampling', wholeNumber(0), 0)
+    .option('--stop <text>', 'end before this text, such as "\\n"; may be given several times', collected)
+    .option('--logprobs <k>', 'report the k most probable tokens of each step', wholeNumber(0))
+    .option('--prompt-logprobs', "report the prompt tokens' log-probabilities")
+    .option('--ignore-eos', "go on after the model's end of sequence")
+    .addOption(new Option('--backend <name>', 'what computes').choices(['onnx', 'reference']).default('onnx'))
+    .option('--threads <n>', 'threads of the matrix products (default: the cores)', wholeNumber(1))
+    .option('--json', 'end stdout with one JSON object')
+    .action(generate);
+}
+
+async function generate(model: string, flags: GenerateFlags): Promise<void> {
+  refuseContradictions(flags);
+  const download = openBytesProgress(model);
+  await interruptible(
+    async (signal) => {
+      const options = { signal, report: download.note, onProgress: download.update };
+      const path = await obtainModel(model, options).finally(download.stop);
+      const request = requestOf(flags, await promptOf(path, flags));
+      const start = performance.now();
+      const engine = await openEngineHost({
+        model: path,
+        backend: flags.backend,
+        ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+      });
+      const opened = performance.now();
+      try {
+        const [result] = await engine.run([request], { signal });
+        report(result as GenerateResult, flags, {
+          openSeconds: opened - start,
+          runSeconds: performance.now() - opened,
+        });
+      } finally {
+        await engine.close();
+      }
+    },
+    () => note('stopping'),
+    'Interrupted.',
+  );
+}
+
+function refuseContradictions(flags: GenerateFlags): void {
+  if (flags.prompt === undefined && flags.promptIds === undefined) {
+    throw new InputError('nothing to answer: give --prompt TEXT or --prompt-ids 1,2,3');
+  }
+  if (flags.prompt !== undefined && flags.promptIds !== undefined) {
+    throw new InputError('--prompt and --prompt-ids exclude each other; give one');
+  }
+  if (flags.chat && flags.promptIds !== undefined) {
+    throw new InputError('--chat needs the prompt as text; give --prompt instead of --prompt-ids');
+  }
+  if (flags.system !== undefined && !flags.chat) throw new InputError('--system is part of a chat; add --chat');
+}
+
+async function promptOf(path: string, flags: GenerateFlags): Promise<Prompt> {
+  if (flags.promptIds !== undefined) return flags.promptIds;
+  const text = flags.prompt ?? '';
+  return flags.chat ? renderChatPrompt(path, text, flags.system) : text;
+}
+
+function requestOf(flags: GenerateFlags, prompt: Prompt): GenerateRequest {
+  const { temperature, topK, topP, seed } = flags;
+  return {
+    kind: 'generate',
+    id: 'prompt',
+    prompt,
+    maxNewTokens: flags.maxNewTokens,
+    stop: (flags.stop ?? []).map(unescaped),
+    sampling: { temperature, topK, topP, seed },
+    ignoreEos: flags.ignoreEos ?? false,
+    topLogprobs: flags.logprobs ?? 0,
+    promptLogprobs: flags.promptLogprobs ?? false,
+  };
+}
+
+function report(
+  result: GenerateResult,
+  flags: GenerateFlags,
+  times: { openSeconds: number; runSeconds: number },
+): void {
+  if (result.error !== undefined) throw new InputError(result.error);
+  if (flags.json) printJson(toJson(result));
+  else print(result.text || result.tokens.join(','));
+  const seconds = times.runSeconds / 1000;
+  const opened = (times.openSeconds / 1000).toFixed(1);
+  const ended = result.finishReason === 'stop' ? 'the model stopped' : 'the limit of --max-new-tokens was reached';
+  note(
+    `${formatCount(result.promptTokens)} prompt tokens, ${formatCount(result.tokens.length)} generated in ${seconds.toFixed(1)} s ` +
+      `(model opened in ${opened} s); ${ended}`,
+  );
+}
+
+/** The contract of `generate --json`. */
+function toJson(result: GenerateResult) {
+  return {
+    text: result.text,
+    tokens: result.tokens,
+    finishReason: result.finishReason,
+    logprobs: result.tokens.map((token, step) => ({
+      token,
+      logprob: result.logprobs[step],
+      top: result.topLogprobs?.[step] ?? [],
+    })),
+    ...(result.promptLogprobs ? { promptLogprobs: result.promptLogprobs } : {}),
+  };
+}

@@ -1,0 +1,99 @@
+/** `zigzag tasks list|describe`: the questions that a pipeline can name. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { builtInTasks } from '../../datasets/spec.js';
+import { findTask, loadTask, type Task, taskNames } from '../../datasets/tasks.js';
+import { print, printJson } from '../print.js';
+import { formatTable } from '../terminal.js';
+
+export function addTasks(program: Command): void {
+  const tasks = program.command('tasks').description('list and describe tasks');
+
+  tasks
+    .command('list')
+    .description('list the tasks of ./tasks and those that come with zigzag')
+    .option('--json', 'end stdout with one JSON object')
+    .action(list);
+
+  tasks
+    .command('describe')
+    .description('print what a task asks, of which data, and how it is scored')
+    .argument('<task>', 'name of `zigzag tasks list`, or a YAML file')
+    .option('--json', 'end stdout with one JSON object')
+    .action(describe);
+}
+
+/** Where tasks are looked for; a pipeline elsewhere also finds those beside it. */
+function searchPath(): string[] {
+  return [resolve('tasks'), builtInTasks].filter((directory) => existsSync(directory));
+}
+
+function list({ json }: { json?: boolean }): void {
+  const paths = searchPath().flatMap((directory) =>
+    taskNames(directory).map((name) => join(directory, `${name}.yaml`)),
+  );
+  const tasks = paths.map((path) => loadTask(path));
+  if (json) {
+    printJson({ tasks: tasks.map(summary) });
+    return;
+  }
+  if (tasks.length === 0) {
+    print('No tasks here. A task is a YAML file in ./tasks; see docs/.');
+    return;
+  }
+  const rows = tasks.map((task) => [task.name, task.outputType, `${task.fewshot.count}`, metricsOf(task)]);
+  print(formatTable([['task', 'type', 'examples', 'metrics'], ...rows], ''));
+}
+
+function describe(name: string, { json }: { json?: boolean }): void {
+  const task = loadTask(
+    findTask(name, { directory: process.cwd(), searchPath: searchPath(), where: 'zigzag tasks describe' }),
+  );
+  if (json) {
+    printJson(task);
+    return;
+  }
+  const { wording, generation, fewshot } = task;
+  const rows = [
+    ['task', task.version === null ? task.name : `${task.name} (version ${task.version})`],
+    ['file', task.path],
+    ['data', task.data.files.join(', ')],
+    ['type', task.outputType],
+    ['examples', fewshot.count === 0 ? 'none' : `${fewshot.count} (${fewshot.sampler})`],
+    ['question', JSON.stringify(wording.text.text)],
+    ['answer', typeof wording.target === 'number' ? `option ${wording.target}` : JSON.stringify(wording.target.text)],
+    ...(wording.choice === null ? [] : [['options', optionsOf(wording.choice)]]),
+    ...(task.outputType === 'generate_until'
+      ? [
+          [
+            'generation',
+            `at most ${generation.maxNewTokens} tokens, until ${JSON.stringify(generation.stop)}, temperature ${generation.temperature}`,
+          ],
+        ]
+      : []),
+    ['metrics', metricsOf(task)],
+    ...task.filters.map((filter) => ['filter', filter.name]),
+  ];
+  print(formatTable(rows, ''));
+}
+
+function summary(task: Task) {
+  const { name, path, version, outputType } = task;
+  return {
+    name,
+    path,
+    version,
+    outputType,
+    numFewshot: task.fewshot.count,
+    metrics: task.metrics.map((metric) => metric.name),
+  };
+}
+
+function metricsOf(task: Task): string {
+  return task.metrics.map((metric) => metric.name).join(', ');
+}
+
+function optionsOf(choice: NonNullable<Task['wording']['choice']>): string {
+  return JSON.stringify('text' in choice ? choice.text : choice);
+}
