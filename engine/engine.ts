@@ -27,7 +27,10 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const { config } = weights;
   const open = backends[options.backend];
   if (!open) {
-    throw new EngineError('BAD_INPUT', `unknown backend "${options.backend}"; use ${Object.keys(backends).join(' or ')}`);
+    throw new EngineError(
+      'BAD_INPUT',
+      `unknown backend "${options.backend}"; use ${Object.keys(backends).join(' or ')}`,
+    );
   }
   const layers = await loadResident(config, weights);
   await weights.close();

@@ -2,8 +2,8 @@
  * One request while it is computed: what was generated, what ends it, and what becomes of it.
  */
 import type { HeadResult } from './backends/backend.js';
-import { chooseToken, headNeeds } from './model/sampler.js';
 import { type Random, seededRandom } from './model/random.js';
+import { chooseToken, headNeeds } from './model/sampler.js';
 import type { TokenStream } from './model/tokenizer.js';
 import type { EngineResult, GenerateRequest, GenerateResult, OptionScore, ScoreRequest } from './requests.js';
 import type { TokenTree } from './schedule/token-tree.js';

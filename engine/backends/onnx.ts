@@ -173,7 +173,12 @@ class Sessions {
         enableMemPattern: false,
         logSeverityLevel: 3,
       }).catch((cause) => {
-        throw new EngineError('BACKEND', `onnxruntime refused the graph ${name}: ${String(cause)}`, { name }, { cause });
+        throw new EngineError(
+          'BACKEND',
+          `onnxruntime refused the graph ${name}: ${String(cause)}`,
+          { name },
+          { cause },
+        );
       });
       this.open.set(name, session);
     }

@@ -58,7 +58,8 @@ export class GpuBatch {
       const rows = newcomerRows(next);
       const needsSlot = next.kind === 'generate';
       // A newcomer larger than the bound still enters, alone.
-      if ((needsSlot && freeSlots === 0) || (newcomers.length > 0 && tokens.length + rows.tokens.length > maxRows)) break;
+      if ((needsSlot && freeSlots === 0) || (newcomers.length > 0 && tokens.length + rows.tokens.length > maxRows))
+        break;
       queue.shift();
       if (needsSlot) freeSlots--;
       newcomers.push({ sequence: next, start: tokens.length, end: tokens.length + rows.tokens.length });
@@ -143,7 +144,10 @@ export class GpuBatch {
   }
 }
 
-function newcomerRows(sequence: Sequence): { tokens: ArrayLike<number> & Iterable<number>; positions: Iterable<number> } {
+function newcomerRows(sequence: Sequence): {
+  tokens: ArrayLike<number> & Iterable<number>;
+  positions: Iterable<number>;
+} {
   if (sequence.kind === 'score') return sequence.tree;
   return { tokens: sequence.prompt, positions: sequence.prompt.keys() };
 }

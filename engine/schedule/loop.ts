@@ -53,7 +53,8 @@ export async function runLoop(
     for (const { batch, rows } of cells) {
       const prompts = rows.newcomers.reduce((sum, { start, end }) => sum + end - start, 0);
       counts.promptTokens += prompts;
-      counts.generatedTokens += rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
+      counts.generatedTokens +=
+        rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
       counts.finished += batch.settle(rows).length;
     }
     const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);

@@ -1,0 +1,48 @@
+/** The engine's own thread: opens one engine and serves the messages of `host.ts`. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { openEngine } from './engine.js';
+import { EngineError } from './errors.js';
+import type { Engine, EngineOptions, EngineRequest } from './requests.js';
+import type { FromThread, ThrownError, ToThread } from './thread-messages.js';
+
+const port = parentPort!;
+const send = (message: FromThread) => port.postMessage(message);
+const aborts = new Map<number, AbortController>();
+
+async function serve(engine: Engine): Promise<void> {
+  port.on('message', async (message: ToThread) => {
+    if (message.type === 'run') await run(engine, message.id, message.requests);
+    else if (message.type === 'abort') aborts.get(message.id)?.abort();
+    else {
+      await engine.close();
+      port.close();
+    }
+  });
+  send({ type: 'opened', info: engine.info });
+}
+
+async function run(engine: Engine, id: number, requests: readonly EngineRequest[]): Promise<void> {
+  const abort = new AbortController();
+  aborts.set(id, abort);
+  try {
+    const results = await engine.run(requests, {
+      signal: abort.signal,
+      onProgress: (progress) => send({ type: 'progress', id, progress }),
+    });
+    send({ type: 'done', id, results });
+  } catch (error) {
+    send({ type: 'failed', id, error: thrown(error) });
+  } finally {
+    aborts.delete(id);
+  }
+}
+
+function thrown(error: unknown): ThrownError {
+  if (error instanceof EngineError) return { code: error.code, message: error.message, details: error.details };
+  return { message: error instanceof Error ? (error.stack ?? error.message) : String(error), details: {} };
+}
+
+openEngine(workerData as EngineOptions).then(serve, (error) => {
+  send({ type: 'refused', error: thrown(error) });
+  port.close();
+});
