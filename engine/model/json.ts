@@ -14,6 +14,9 @@ export interface Fields {
   flag(key: string, fallback: boolean): boolean;
   /** A token's id, or undefined. */
   tokenId(key: string): number | undefined;
+  texts(key: string): readonly string[];
+  /** A list of so many numbers. */
+  numbers(key: string, length: number): readonly number[];
 }
 
 /** Every method without a fallback throws BAD_WEIGHTS, naming source and key, if the field is absent or of another kind. */
@@ -21,7 +24,7 @@ export function fieldsOf(source: string, raw: (key: string) => unknown): Fields 
   const read = <T>(key: string, needed: string, fits: (value: unknown) => value is T, fallback: T | undefined): T => {
     const value = raw(key) ?? fallback;
     if (fits(value)) return value;
-    const found = value === undefined ? 'nothing' : JSON.stringify(value);
+    const found = value === undefined ? 'nothing' : brief(value);
     throw new EngineError('BAD_WEIGHTS', `${source}: ${key}: needed ${needed}, found ${found}`, { path: source, key });
   };
   return {
@@ -33,6 +36,11 @@ export function fieldsOf(source: string, raw: (key: string) => unknown): Fields 
     flag: (key, fallback) => read(key, 'true or false', isFlag, fallback),
     tokenId: (key) =>
       (raw(key) ?? undefined) === undefined ? undefined : read(key, 'the id of a token', isId, undefined),
+    texts: (key) => read(key, 'a list of texts', isTexts, undefined),
+    numbers: (key, length) => {
+      const fits = (value: unknown): value is ArrayLike<number> => isNumbers(value) && value.length === length;
+      return Array.from(read(key, `a list of ${length} numbers`, fits, undefined));
+    },
   };
 }
 
@@ -81,4 +89,21 @@ function isText(value: unknown): value is string {
 }
 function isFlag(value: unknown): value is boolean {
   return typeof value === 'boolean';
+}
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every(isText);
+}
+function isNumbers(value: unknown): value is ArrayLike<number> {
+  if (ArrayBuffer.isView(value))
+    return !(value instanceof DataView || value instanceof BigInt64Array || value instanceof BigUint64Array);
+  return Array.isArray(value) && value.every(isFiniteNumber);
+}
+
+/** A value as a message shows it: a vocabulary would fill the screen. */
+function brief(value: unknown): string {
+  if (Array.isArray(value) || ArrayBuffer.isView(value))
+    return `a list of ${(value as { length?: number }).length} values`;
+  if (typeof value === 'bigint') return String(value);
+  const text = JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
 }

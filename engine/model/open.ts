@@ -2,11 +2,16 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { EngineError } from '../errors.js';
-import { parseHfConfig } from './families/index.js';
+import { parseGgufConfig, parseHfConfig } from './families/index.js';
+import { openGguf } from './gguf.js';
+import { openGgufTokenizer } from './gguf-tokenizer.js';
+import { openHfTokenizer } from './hf-tokenizer.js';
 import { identityOf } from './identity.js';
 import { readJsonObject } from './json.js';
 import { openSafetensorsDirectory } from './safetensors.js';
-import { openSource } from './source.js';
+import { locateTensors, openSource } from './source.js';
+import type { TensorFiles } from './tensors.js';
+import { readRows } from './tensors.js';
 import type { Tokenizer } from './tokenizer.js';
 import type { WeightSource } from './weights.js';
 
@@ -77,20 +82,49 @@ async function openHfModel(directory: string, names: readonly string[], options:
   }
   const generation = await readJsonObject(join(directory, 'generation_config.json'));
   const { config: modelConfig, declaration } = parseHfConfig(config, generation, configPath);
-  const files = await openSafetensorsDirectory(directory);
-  try {
+  const { places, prefixes } = declaration;
+  return closingOnError(await openSafetensorsDirectory(directory), async (files) => {
+    const tensors = locateTensors({ config: modelConfig, files, places, prefixes });
+    const { tokenizer, chatTemplate } = await openHfTokenizer(directory);
     const weightPaths = new Set([...files.tensors.values()].map(({ file }) => file.path));
     const settingPaths = settings.filter((name) => names.includes(name)).map((name) => join(directory, name));
-    const source = { config: modelConfig, files, places: declaration.places, prefixes: declaration.prefixes };
-    const weights = openSource({ ...source, identity: '' });
     const identity = await identityOf([...weightPaths, ...settingPaths], options.cacheDir);
-    return { weights: { ...weights, identity }, tokenizer: undefined, chatTemplate: undefined, format: 'safetensors' };
+    const weights = openSource({ config: modelConfig, identity, files, tensors });
+    return { weights, tokenizer, chatTemplate, format: 'safetensors' };
+  });
+}
+
+async function openGgufModel(path: string, options: OpenModelOptions): Promise<OpenModel> {
+  return closingOnError(await openGguf(path), async (files) => {
+    const facts = {
+      shape: (name: string) => files.tensors.get(name)?.shape,
+      ropeFactors: await readRopeFactors(files),
+    };
+    const { config, declaration } = parseGgufConfig(files.metadata, facts, path);
+    const tensors = locateTensors({ config, files, places: declaration.places, prefixes: [''] });
+    const tokenizer = openGgufTokenizer(path, files.metadata);
+    const template = files.metadata.get('tokenizer.chat_template');
+    const weights = openSource({ config, identity: await identityOf([path], options.cacheDir), files, tensors });
+    return { weights, tokenizer, chatTemplate: typeof template === 'string' ? template : undefined, format: 'gguf' };
+  });
+}
+
+async function readRopeFactors(files: TensorFiles): Promise<readonly number[] | undefined> {
+  const tensor = files.tensors.get('rope_freqs.weight');
+  if (tensor === undefined) return undefined;
+  const factors = new Float32Array(tensor.shape[0]!);
+  await readRows(tensor, 0, factors.length, factors);
+  return [...factors];
+}
+
+async function closingOnError<Files extends TensorFiles>(
+  files: Files,
+  use: (files: Files) => Promise<OpenModel>,
+): Promise<OpenModel> {
+  try {
+    return await use(files);
   } catch (error) {
     await files.close();
     throw error;
   }
-}
-
-function openGgufModel(path: string, _options: OpenModelOptions): Promise<OpenModel> {
-  throw new EngineError('UNSUPPORTED', `${path}: GGUF files cannot be read yet`, { path });
 }

@@ -8,16 +8,25 @@ import type { RowOrder, StoredTensor, TensorFiles } from './tensors.js';
 import { formatOf, readRows } from './tensors.js';
 import type { WeightSource } from './weights.js';
 
-export interface SourceInput {
+export interface LocateInput {
   readonly config: ModelConfig;
-  readonly identity: string;
   readonly files: TensorFiles;
   readonly places: Places;
   /** What files of this family put before their names, the likeliest first. */
   readonly prefixes: readonly string[];
 }
 
-interface Located {
+export interface SourceInput {
+  readonly config: ModelConfig;
+  readonly identity: string;
+  readonly files: TensorFiles;
+  readonly tensors: LocatedTensors;
+}
+
+/** Every tensor that the model needs, by the engine's name, in the order in which they are needed. */
+export type LocatedTensors = ReadonlyMap<string, LocatedTensor>;
+
+export interface LocatedTensor {
   readonly tensor: StoredTensor;
   readonly rowOrder: RowOrder | undefined;
 }
@@ -26,11 +35,26 @@ interface Located {
  * @throws BAD_WEIGHTS if a tensor that the configuration needs is missing or of another shape, naming it, the needed
  * shape and the found one; UNSUPPORTED if its type cannot be read.
  */
-export function openSource({ config, identity, files, places, prefixes }: SourceInput): WeightSource {
-  const shapes = tensorShapes(config);
-  const located = locate(config, files, places, prefixes, shapes);
-  const find = (name: string): Located => {
-    const found = located.get(name);
+export function locateTensors({ config, files, places, prefixes }: LocateInput): LocatedTensors {
+  const place = (name: string, prefix: string) => placeOf(places, name, prefix) ?? { name };
+  const prefix =
+    prefixes.find((candidate) => files.tensors.has(place('embed.tokens.weight', candidate).name)) ?? prefixes[0] ?? '';
+  const located = new Map<string, LocatedTensor>();
+  for (const [name, needed] of tensorShapes(config)) {
+    const found = place(name, prefix);
+    const tensor = files.tensors.get(found.name);
+    if (tensor === undefined || tensor.shape.join() !== needed.join())
+      throw mismatch(files, name, found.name, needed, tensor);
+    formatOf(tensor);
+    located.set(name, { tensor, rowOrder: rowOrderOf(config, found) });
+  }
+  return located;
+}
+
+/** Takes the files over: closing the source closes them. */
+export function openSource({ config, identity, files, tensors }: SourceInput): WeightSource {
+  const find = (name: string): LocatedTensor => {
+    const found = tensors.get(name);
     if (found !== undefined) return found;
     throw new EngineError('BAD_WEIGHTS', `${files.path}: this model has no tensor ${name}`, {
       path: files.path,
@@ -40,7 +64,7 @@ export function openSource({ config, identity, files, places, prefixes }: Source
   return {
     config,
     identity,
-    names: [...shapes.keys()],
+    names: [...tensors.keys()],
     shape: (name) => find(name).tensor.shape,
     storedType: (name) => find(name).tensor.type,
     read: async (name, rowStart = 0, rowEnd, into) => {
@@ -61,34 +85,22 @@ export function openSource({ config, identity, files, places, prefixes }: Source
   };
 }
 
-function locate(
-  config: ModelConfig,
+function mismatch(
   files: TensorFiles,
-  places: Places,
-  prefixes: readonly string[],
-  shapes: ReadonlyMap<string, readonly number[]>,
-): ReadonlyMap<string, Located> {
-  const fileName = (name: string, prefix: string) => placeOf(places, name, prefix)?.name ?? name;
-  const prefix =
-    prefixes.find((candidate) => files.tensors.has(fileName('embed.tokens.weight', candidate))) ?? prefixes[0] ?? '';
-  const located = new Map<string, Located>();
-  for (const [name, needed] of shapes) {
-    const tensor = files.tensors.get(fileName(name, prefix));
-    if (tensor === undefined || tensor.shape.join() !== needed.join()) {
-      const found = tensor === undefined ? 'none of that name' : `(${tensor.shape.join(', ')})`;
-      throw new EngineError(
-        'BAD_WEIGHTS',
-        `${files.path}: tensor ${fileName(name, prefix)} (${name}): needed (${needed.join(', ')}), found ${found}; the weights do not belong to this configuration`,
-        { path: files.path, tensor: fileName(name, prefix), name, needed, found: tensor?.shape },
-      );
-    }
-    formatOf(tensor);
-    located.set(name, { tensor, rowOrder: rowOrderOf(config, placeOf(places, name, prefix)) });
-  }
-  return located;
+  name: string,
+  fileName: string,
+  needed: readonly number[],
+  tensor: StoredTensor | undefined,
+): EngineError {
+  const found = tensor === undefined ? 'no tensor of that name' : `(${tensor.shape.join(', ')})`;
+  return new EngineError(
+    'BAD_WEIGHTS',
+    `${files.path}: tensor ${fileName} (${name}): needed (${needed.join(', ')}), found ${found}; the weights do not belong to this configuration`,
+    { path: files.path, tensor: fileName, name, needed, found: tensor?.shape },
+  );
 }
 
-function rowOrderOf(config: ModelConfig, place: Place | { readonly name: string } | undefined): RowOrder | undefined {
-  if (place === undefined || !('fileRow' in place)) return undefined;
+function rowOrderOf(config: ModelConfig, place: Place | { readonly name: string }): RowOrder | undefined {
+  if (!('fileRow' in place)) return undefined;
   return (row) => place.fileRow(config, row);
 }

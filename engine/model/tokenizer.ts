@@ -1,4 +1,14 @@
-/** Text to token ids and back, by the model's own rules. */
+/**
+ * Text to token ids and back, by the model's own rules.
+ *
+ * The one door to the `tokenizers` library. It encodes on threads of its own, so encoding is asynchronous; ids become
+ * text through its decoder, at once.
+ */
+import type { Decoder } from 'tokenizers';
+import { Tokenizer as LibraryTokenizer } from 'tokenizers';
+import { EngineError } from '../errors.js';
+import { isRecord } from './json.js';
+import { openTokenStream } from './token-stream.js';
 
 export interface EncodeOptions {
   /** Add what the model puts around a text (BOS for most); default true. */
@@ -7,20 +17,24 @@ export interface EncodeOptions {
   readonly parseSpecial?: boolean;
 }
 
+export interface DecodeOptions {
+  /** Leave special tokens out of the text; default false. */
+  readonly skipSpecial?: boolean;
+}
+
 export interface Tokenizer {
   readonly vocabSize: number;
   readonly bosToken: string | undefined;
   readonly eosToken: string | undefined;
-  /** Asynchronous since the library encodes on threads of its own. */
   encode(text: string, options?: EncodeOptions): Promise<number[]>;
-  decode(ids: readonly number[], options?: { readonly skipSpecial?: boolean }): string;
+  decode(ids: readonly number[], options?: DecodeOptions): string;
   /**
    * Where a continuation begins in the ids of both, by lm-eval's rule: spaces that end the context move to the
    * continuation, both are encoded as one text, and the ids are cut at the length of the context's own.
    */
   encodePair(context: string, continuation: string, options?: EncodeOptions): Promise<TokenPair>;
   /** Text of ids that come one by one. */
-  stream(options?: { readonly skipSpecial?: boolean }): TokenStream;
+  stream(options?: DecodeOptions): TokenStream;
 }
 
 export interface TokenPair {
@@ -33,4 +47,97 @@ export interface TokenStream {
   push(id: number): string;
   /** What was held back. */
   flush(): string;
+}
+
+export interface TokenizerInput {
+  /** For messages: the file. */
+  readonly source: string;
+  /** What a tokenizer.json holds. */
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly bosToken: string | undefined;
+  readonly eosToken: string | undefined;
+}
+
+/** @throws BAD_WEIGHTS if the library refuses the description. */
+export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInput): Tokenizer {
+  const library = openLibrary(source, json);
+  // Only text that may name special tokens without meaning them needs the second one, which takes as long to build.
+  let plain: LibraryTokenizer | undefined;
+  const specialIds = new Set(addedTokens(json).flatMap(({ special, id }) => (special === true ? [id] : [])));
+  const decoder = library.getDecoder();
+  const encode = async (
+    text: string,
+    { addSpecial = true, parseSpecial = true }: EncodeOptions = {},
+  ): Promise<number[]> => {
+    if (!parseSpecial) plain ??= openLibrary(source, withoutSpecialNames(json));
+    const encoding = await (parseSpecial ? library : plain!).encode(text, undefined, { addSpecialTokens: addSpecial });
+    return encoding.getIds();
+  };
+  const decode = (ids: readonly number[], { skipSpecial = false }: DecodeOptions = {}): string => {
+    const kept = skipSpecial ? ids.filter((id) => !specialIds.has(id)) : ids;
+    return join(
+      decoder,
+      kept.map((id) => library.idToToken(id)).filter((token) => token !== null),
+    );
+  };
+  return {
+    vocabSize: library.getVocabSize(true),
+    bosToken,
+    eosToken,
+    encode,
+    decode,
+    encodePair: async (context, continuation, options) => {
+      const kept = context.trimEnd();
+      const whole = await encode(context + continuation, options);
+      const { length } = await encode(kept, options);
+      return { context: whole.slice(0, length), continuation: whole.slice(length) };
+    },
+    stream: (options) => openTokenStream((ids) => decode(ids, options)),
+  };
+}
+
+function openLibrary(source: string, json: Readonly<Record<string, unknown>>): LibraryTokenizer {
+  try {
+    const library = LibraryTokenizer.fromString(JSON.stringify(json));
+    // Files saved after training may carry both, and would cut or fill every prompt.
+    library.disableTruncation();
+    library.disablePadding();
+    return library;
+  } catch (error) {
+    throw new EngineError(
+      'BAD_WEIGHTS',
+      `${source}: no tokenizer can be built from it (${(error as Error).message})`,
+      { path: source },
+      { cause: error },
+    );
+  }
+}
+
+/** As the library joins tokens itself. */
+function join(decoder: Decoder | null, tokens: string[]): string {
+  return decoder === null ? tokens.join(' ') : decoder.decode(tokens);
+}
+
+/**
+ * The same tokenizer, to which the names of special tokens are plain text.
+ *
+ * The library gives ids to added tokens in their order, so one that is in no vocabulary keeps its place under a name that
+ * no text contains.
+ */
+function withoutSpecialNames(json: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const vocab = isRecord(json.model) && isRecord(json.model.vocab) ? json.model.vocab : {};
+  const tokens = addedTokens(json).flatMap((token) => {
+    if (token.special !== true) return [token];
+    return Object.hasOwn(vocab, String(token.content)) ? [] : [{ ...token, content: `\u{10ffff}${token.id}` }];
+  });
+  return { ...json, added_tokens: tokens };
+}
+
+interface AddedToken extends Record<string, unknown> {
+  readonly id: number;
+}
+
+function addedTokens(json: Readonly<Record<string, unknown>>): readonly AddedToken[] {
+  const tokens = Array.isArray(json.added_tokens) ? json.added_tokens : [];
+  return tokens.filter((token): token is AddedToken => isRecord(token) && Number.isSafeInteger(token.id));
 }
