@@ -4,7 +4,7 @@ import { Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import { openEngineHost } from '../../engine/host.js';
 import type { GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
-import { renderChatPrompt } from '../chat.js';
+import { chatPrompt } from '../chat.js';
 import { interruptible } from '../interrupt.js';
 import { obtainModel } from '../model-pull.js';
 import { collected, numberBetween, tokenIds, unescaped, wholeNumber } from '../options.js';
@@ -101,7 +101,7 @@ function refuseContradictions(flags: GenerateFlags): void {
 async function promptOf(path: string, flags: GenerateFlags): Promise<Prompt> {
   if (flags.promptIds !== undefined) return flags.promptIds;
   const text = flags.prompt ?? '';
-  return flags.chat ? renderChatPrompt(path, text, flags.system) : text;
+  return flags.chat ? chatPrompt(path, text, flags.system) : text;
 }
 
 function requestOf(flags: GenerateFlags, prompt: Prompt): GenerateRequest {

@@ -86,12 +86,12 @@ function summary(task: Task) {
     version,
     outputType,
     numFewshot: task.fewshot.count,
-    metrics: task.metrics.map((metric) => metric.name),
+    metrics: task.metrics.map((metric) => metric.metric),
   };
 }
 
 function metricsOf(task: Task): string {
-  return task.metrics.map((metric) => metric.name).join(', ');
+  return task.metrics.map((metric) => metric.metric).join(', ');
 }
 
 function optionsOf(choice: NonNullable<Task['wording']['choice']>): string {

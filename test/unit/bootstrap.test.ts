@@ -60,10 +60,16 @@ describe('a lock', () => {
     const path = join(directory, 'killed.lock');
     const script = `import { withLock } from ${JSON.stringify(moduleAt('lock.mjs'))};
       await withLock(${JSON.stringify(path)}, async () => { console.log('in'); await new Promise((r) => setTimeout(r, 60000)); });`;
-    const holder = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(holder.stdout, 'data');
     const waitedFor: unknown[] = [];
-    const waiting = withLock(path, async () => 'in', (pid: unknown) => waitedFor.push(pid));
+    const waiting = withLock(
+      path,
+      async () => 'in',
+      (pid: unknown) => waitedFor.push(pid),
+    );
     await sleep(300);
     holder.kill('SIGKILL');
     expect(await waiting).toBe('in');
@@ -131,7 +137,10 @@ describe('in a clone of its own', () => {
     }
     writeFileSync(join(path, 'bin', 'zigzag.mjs'), readFileSync(join(root, 'bin', 'zigzag.mjs')));
     writeFileSync(join(path, 'package.json'), '{"type":"module"}');
-    writeFileSync(join(path, 'package-lock.json'), JSON.stringify({ packages: { 'node_modules/typescript': { version: '1.0.0' } } }));
+    writeFileSync(
+      join(path, 'package-lock.json'),
+      JSON.stringify({ packages: { 'node_modules/typescript': { version: '1.0.0' } } }),
+    );
     writeFileSync(join(path, 'tsconfig.json'), '{}');
     writeFileSync(join(path, 'cli', 'main.ts'), 'first');
     writeFileSync(
@@ -152,7 +161,12 @@ END
     return {
       path,
       start: (extra = {}) =>
-        spawn(process.execPath, ['bin/zigzag.mjs', 'hello'], { cwd: path, env: { ...env, ...extra }, detached: true, stdio: 'ignore' }),
+        spawn(process.execPath, ['bin/zigzag.mjs', 'hello'], {
+          cwd: path,
+          env: { ...env, ...extra },
+          detached: true,
+          stdio: 'ignore',
+        }),
       run: () => spawnSync(process.execPath, ['bin/zigzag.mjs', 'hello'], { cwd: path, env, encoding: 'utf8' }),
       calls: () => readFileSync(join(path, 'calls'), 'utf8').trim().split('\n'),
     };
@@ -168,7 +182,10 @@ END
     writeFileSync(join(path, 'cli', 'main.ts'), 'second');
     expect(run().status).toBe(0);
     expect(calls()).toEqual(['npm', 'tsc', 'tsc']);
-    writeFileSync(join(path, 'package-lock.json'), JSON.stringify({ packages: { 'node_modules/other': { version: '2.0.0' } } }));
+    writeFileSync(
+      join(path, 'package-lock.json'),
+      JSON.stringify({ packages: { 'node_modules/other': { version: '2.0.0' } } }),
+    );
     expect(run().status).toBe(0);
     expect(calls()).toEqual(['npm', 'tsc', 'tsc', 'npm', 'tsc']);
   });
@@ -186,9 +203,12 @@ END
   it('what was compiled from a source that is gone is removed, and nothing else', () => {
     const { path, run } = clone('orphans');
     mkdirSync(join(path, 'dist', 'test'), { recursive: true });
-    for (const name of ['old.test.js', 'old.test.js.map', 'bundle.js']) writeFileSync(join(path, 'dist', 'test', name), '');
+    for (const name of ['old.test.js', 'old.test.js.map', 'bundle.js'])
+      writeFileSync(join(path, 'dist', 'test', name), '');
     expect(run().status).toBe(0);
-    const kept = ['old.test.js', 'old.test.js.map', 'bundle.js'].filter((name) => existsSync(join(path, 'dist', 'test', name)));
+    const kept = ['old.test.js', 'old.test.js.map', 'bundle.js'].filter((name) =>
+      existsSync(join(path, 'dist', 'test', name)),
+    );
     expect(kept).toEqual(['bundle.js']);
   });
 

@@ -18,7 +18,14 @@ const planned: RunProgress = {
 
 function recorder(isTTY: boolean, columns = 100) {
   const written: string[] = [];
-  const out = { isTTY, columns, write: (text: string) => written.push(text), on: () => out, once: () => out, removeListener: () => out };
+  const out = {
+    isTTY,
+    columns,
+    write: (text: string) => written.push(text),
+    on: () => out,
+    once: () => out,
+    removeListener: () => out,
+  };
   return { out, written, text: () => written.join('') };
 }
 
@@ -73,7 +80,9 @@ describe('progress on a terminal', () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     view.stop();
     // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are controlled by them.
-    const lines = text().replace(/\u001b\[[0-9;?]*[a-zA-Z]/g, '').split(/[\r\n]/);
+    const lines = text()
+      .replace(/\u001b\[[0-9;?]*[a-zA-Z]/g, '')
+      .split(/[\r\n]/);
     expect(lines.some((line) => line.includes('answering') && line.includes('123/400 rows'))).toBe(true);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
   });
