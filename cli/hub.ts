@@ -34,7 +34,8 @@ export class HubError extends Error {
 /** A host that has sent no header by then is taken to be out of reach, as behind a firewall. */
 const ANSWER_MILLISECONDS = 8_000;
 /** What the engine reads of a repository; the rest (other formats, pictures) stays there. */
-const WANTED = /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|.*\.safetensors\.index)\.json$/;
+const WANTED =
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|.*\.safetensors\.index)\.json$/;
 
 /** @throws HubError; InputError where the repository holds no model that can be opened, or several. */
 export async function pullFromHub(pull: HubPull): Promise<void> {
@@ -98,7 +99,8 @@ function chooseFiles({ repo, file: chosen }: HubPull, files: readonly ListFileEn
     return files.filter((file) => WANTED.test(file.path) || file.path === 'chat_template.jinja').concat(weights);
   }
   if (ggufs.length === 1) return ggufs;
-  if (ggufs.length > 1) throw new InputError(`${repo} has several GGUF files; choose one with --file: ${namesOf(ggufs)}`);
+  if (ggufs.length > 1)
+    throw new InputError(`${repo} has several GGUF files; choose one with --file: ${namesOf(ggufs)}`);
   throw new InputError(
     `${repo} holds no model that can be opened: neither config.json with *.safetensors, nor a GGUF file; it holds ${namesOf(files.slice(0, 10)) || 'nothing'}`,
   );

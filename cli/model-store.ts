@@ -4,11 +4,21 @@
  * `models/NAME` holds a GGUF file or is a Hugging Face directory; NAME may be `owner/name`, as on the hub. An imported
  * model is a link to where it lies. What is being fetched has a name that begins with a dot.
  */
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
-import { DEFAULT_MODEL, modelsDirectory } from './bootstrap.js';
 import { nearest } from '../datasets/suggest.js';
+import { DEFAULT_MODEL, modelsDirectory } from './bootstrap.js';
 
 export interface StoredModel {
   readonly name: string;
@@ -115,7 +125,8 @@ function namesBelow(directory: string, owner?: string): string[] {
 function pathOf(path: string): string | undefined {
   if (!existsSync(path)) return undefined;
   if (!isDirectory(path)) return path;
-  if (existsSync(join(path, 'config.json')) && readdirSync(path).some((name) => name.endsWith('.safetensors'))) return path;
+  if (existsSync(join(path, 'config.json')) && readdirSync(path).some((name) => name.endsWith('.safetensors')))
+    return path;
   const files = readdirSync(path).filter((name) => name.endsWith('.gguf') && existsSync(join(path, name)));
   return files.length === 1 ? join(path, files[0]!) : undefined;
 }

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { RunProgress } from '../../activities/contracts.js';
 import { openBytesProgress, openRunProgress } from '../../cli/progress.js';
@@ -79,10 +80,8 @@ describe('progress on a terminal', () => {
     view.update({ ...planned, rows: 123, doneShards: 1, errors: 2, promptTokens: 1_000 });
     await new Promise((resolve) => setTimeout(resolve, 300));
     view.stop();
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are controlled by them.
-    const lines = text()
-      .replace(/\u001b\[[0-9;?]*[a-zA-Z]/g, '')
-      .split(/[\r\n]/);
+
+    const lines = stripVTControlCharacters(text()).split(/[\r\n]/);
     expect(lines.some((line) => line.includes('answering') && line.includes('123/400 rows'))).toBe(true);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
   });
