@@ -10,6 +10,7 @@ import { EngineError } from '../errors.js';
 import type { ModelConfig } from '../model/config.js';
 import type { TensorName } from '../model/layers.js';
 import { layerTensors, queryKeySize, valueSize } from '../model/layers.js';
+import { numericsOf } from '../numerics.js';
 import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
 import { attendCacheGraph, attendRowsGraph, finishGraph, headGraph, projectGraph, reduceGraph } from './onnx-layers.js';
@@ -47,7 +48,7 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
 
   return {
     name: 'onnx',
-    numerics: 'onnx-fp32-1',
+    numerics: numericsOf.onnx,
 
     async embed(weights, tokens, positions) {
       const gathered = gatherRows(weights.tokens!, embeddingSize, tokens);

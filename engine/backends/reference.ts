@@ -5,6 +5,7 @@
  */
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
+import { numericsOf } from '../numerics.js';
 import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
 import { type RotaryTables, rotaryTables } from './rotary.js';
@@ -13,7 +14,7 @@ export async function openReference(config: ModelConfig): Promise<Backend> {
   const rotary = rotaryTables(config);
   return {
     name: 'reference',
-    numerics: 'reference-1',
+    numerics: numericsOf.reference,
     embed: async (weights, tokens, positions) => embed(config, weights, tokens, positions),
     project: async (weights, hidden, positions) => project(config, weights, hidden, positions, rotary),
     attendRows: async (queries, keys, values, mask) => attendRows(config, queries, keys, values, mask),
