@@ -1,7 +1,8 @@
 /**
  * What the workflow asks of the world, and what it gets back. Types only: workflows import nothing else.
  *
- * References to files travel through Temporal, never rows: a payload stays below a few kilobytes.
+ * References to files travel through Temporal, never rows: a payload stays below a few kilobytes, a page of shards below
+ * a hundred.
  */
 import type { Metrics, ShardReference } from '../datasets/rows.js';
 
@@ -14,8 +15,61 @@ export interface RunInput {
   readonly fingerprint: string;
 }
 
+/** Input of the workflow `runPipeline`. */
+export interface RunPipelineInput {
+  readonly run: RunInput;
+  /** Queue of the workers that have a device. */
+  readonly deviceQueue: string;
+  /** Shards that are asked for at once; more than there are devices, so that none waits for the workflow. */
+  readonly windowSize: number;
+  /** Shards of one workflow execution, after which it continues as new; so its history stays short. */
+  readonly shardsPerExecution: number;
+  /** Where an earlier execution of the same run left off. */
+  readonly resumed?: ResumedRun;
+}
+
+export interface ResumedRun {
+  readonly nextShard: number;
+  readonly totals: RunTotals;
+  /** When the first shard was asked for, in milliseconds since 1970. */
+  readonly inferringSince: number;
+}
+
+/** Input of the workflow `scheduledRun`: the pipeline is read anew at each firing. */
+export interface ScheduledRunInput {
+  readonly pipeline: PipelineReference;
+  /** Each firing runs in a directory below this one, named after its time. */
+  readonly runsDir: string;
+  readonly deviceQueue: string;
+  readonly windowSize: number;
+  readonly shardsPerExecution: number;
+}
+
+/** A pipeline file with what the command line changed. */
+export interface PipelineReference {
+  /** Absolute. */
+  readonly path: string;
+  readonly overrides: readonly string[];
+  readonly limit?: number;
+}
+
+export interface PrepareInput {
+  readonly pipeline: PipelineReference;
+  readonly runDir: string;
+}
+
+export interface PlanInput {
+  readonly run: RunInput;
+  /** The page of shards that is wanted. */
+  readonly firstShard: number;
+  readonly maxShards: number;
+}
+
 export interface PlannedRun {
   readonly rows: number;
+  /** Of the whole run. */
+  readonly shardCount: number;
+  /** The page that was asked for. */
   readonly shards: readonly ShardReference[];
 }
 
@@ -55,14 +109,17 @@ export interface RunTotals {
 /** The result of the workflow: what `run --json` prints is made of it. */
 export interface RunResult extends RunTotals {
   readonly runDir: string;
+  /** Parts, relative to the run directory. */
   readonly outputs: readonly string[];
   readonly metrics: Metrics;
 }
 
 /** On the queue of the plan: no device needed. */
 export interface PlanActivities {
-  /** Reads the source, renders the prompts and writes the shards; does nothing if the manifest is there. */
-  planRun(input: RunInput): Promise<PlannedRun>;
+  /** Makes the directory of a scheduled run, as the command line does for one that is started by hand. */
+  prepareRun(input: PrepareInput): Promise<RunInput>;
+  /** Reads the source, renders the prompts and writes the shards, unless the manifest is there; returns a page of it. */
+  planRun(input: PlanInput): Promise<PlannedRun>;
   /** Reads all parts, writes `results.json`, `report.md` and `report.html`. */
   reportRun(input: ReportInput): Promise<RunResult>;
 }
