@@ -24,7 +24,6 @@ interface GenerateFlags {
   readonly seed: number;
   readonly stop?: readonly string[];
   readonly logprobs?: number;
-  readonly promptLogprobs?: boolean;
   readonly ignoreEos?: boolean;
   readonly backend: 'onnx' | 'reference';
   readonly threads?: number;
@@ -47,7 +46,6 @@ export function addGenerate(program: Command): void {
     .option('--seed <n>', 'random state of the sampling', wholeNumber(0), 0)
     .option('--stop <text>', 'end before this text, such as "\\n"; may be given several times', collected)
     .option('--logprobs <k>', 'report the k most probable tokens of each step', wholeNumber(0))
-    .option('--prompt-logprobs', "report the prompt tokens' log-probabilities")
     .option('--ignore-eos', "go on after the model's end of sequence")
     .addOption(new Option('--backend <name>', 'what computes').choices(['onnx', 'reference']).default('onnx'))
     .option('--threads <n>', 'threads of the matrix products (default: the cores)', wholeNumber(1))
@@ -72,9 +70,9 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
       const opened = performance.now();
       try {
         const [result] = await engine.run([request], { signal });
-        report(result as GenerateResult, flags, {
-          openSeconds: opened - start,
-          runSeconds: performance.now() - opened,
+        report(result as GenerateResult, flags, engine.info.hasTokenizer, {
+          openSeconds: (opened - start) / 1000,
+          runSeconds: (performance.now() - opened) / 1000,
         });
       } finally {
         await engine.close();
@@ -115,24 +113,23 @@ function requestOf(flags: GenerateFlags, prompt: Prompt): GenerateRequest {
     sampling: { temperature, topK, topP, seed },
     ignoreEos: flags.ignoreEos ?? false,
     topLogprobs: flags.logprobs ?? 0,
-    promptLogprobs: flags.promptLogprobs ?? false,
+    promptLogprobs: flags.json ?? false,
   };
 }
 
-function report(
-  result: GenerateResult,
-  flags: GenerateFlags,
-  times: { openSeconds: number; runSeconds: number },
-): void {
+interface Times {
+  readonly openSeconds: number;
+  readonly runSeconds: number;
+}
+
+function report(result: GenerateResult, { json }: GenerateFlags, hasTokenizer: boolean, times: Times): void {
   if (result.error !== undefined) throw new InputError(result.error);
-  if (flags.json) printJson(toJson(result));
-  else print(result.text || result.tokens.join(','));
-  const seconds = times.runSeconds / 1000;
-  const opened = (times.openSeconds / 1000).toFixed(1);
-  const ended = result.finishReason === 'stop' ? 'the model stopped' : 'the limit of --max-new-tokens was reached';
+  if (json) printJson(toJson(result));
+  else print(hasTokenizer ? result.text : result.tokens.join(','));
+  const end = result.finishReason === 'stop' ? 'the model stopped' : 'the limit of --max-new-tokens was reached';
   note(
-    `${formatCount(result.promptTokens)} prompt tokens, ${formatCount(result.tokens.length)} generated in ${seconds.toFixed(1)} s ` +
-      `(model opened in ${opened} s); ${ended}`,
+    `${formatCount(result.promptTokens)} prompt tokens, ${formatCount(result.tokens.length)} generated in ` +
+      `${times.runSeconds.toFixed(1)} s (model opened in ${times.openSeconds.toFixed(1)} s); ${end}`,
   );
 }
 
@@ -147,6 +144,6 @@ function toJson(result: GenerateResult) {
       logprob: result.logprobs[step],
       top: result.topLogprobs?.[step] ?? [],
     })),
-    ...(result.promptLogprobs ? { promptLogprobs: result.promptLogprobs } : {}),
+    promptLogprobs: result.promptLogprobs ?? [],
   };
 }

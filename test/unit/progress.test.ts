@@ -80,7 +80,6 @@ describe('progress on a terminal', () => {
     view.update({ ...planned, rows: 123, doneShards: 1, errors: 2, promptTokens: 1_000 });
     await new Promise((resolve) => setTimeout(resolve, 300));
     view.stop();
-
     const lines = stripVTControlCharacters(text()).split(/[\r\n]/);
     expect(lines.some((line) => line.includes('answering') && line.includes('123/400 rows'))).toBe(true);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
