@@ -36,6 +36,7 @@ const settings = [
   'tokenizer.json',
   'tokenizer_config.json',
   'chat_template.jinja',
+  'model.safetensors.index.json',
 ];
 
 /**
@@ -75,9 +76,7 @@ async function openHfModel(directory: string, names: readonly string[], options:
     throw new EngineError(
       'BAD_INPUT',
       `${directory}: no config.json and no GGUF file; needed a Hugging Face model directory or a GGUF file`,
-      {
-        path: directory,
-      },
+      { path: directory },
     );
   }
   const generation = await readJsonObject(join(directory, 'generation_config.json'));

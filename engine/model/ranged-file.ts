@@ -19,6 +19,9 @@ export interface RangedFile {
   close(): Promise<void>;
 }
 
+/** Node refuses to read 2 GiB or more at once. */
+const maxReadBytes = 2 ** 30;
+
 /** @throws BAD_INPUT if there is no such file or it cannot be read. */
 export async function openRangedFile(path: string): Promise<RangedFile> {
   const handle = await openHandle(path);
@@ -61,7 +64,12 @@ async function readFully(
 ): Promise<void> {
   let filled = 0;
   while (filled < target.length) {
-    const { bytesRead } = await handle.read(target, filled, target.length - filled, offsetBytes + filled);
+    const { bytesRead } = await handle.read(
+      target,
+      filled,
+      Math.min(maxReadBytes, target.length - filled),
+      offsetBytes + filled,
+    );
     if (bytesRead === 0) {
       throw new EngineError(
         'BAD_WEIGHTS',

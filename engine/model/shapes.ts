@@ -1,46 +1,43 @@
 /** Which tensors a model is made of, and their shapes: all that a file must hold before anything is computed. */
 import type { ModelConfig } from './config.js';
 
-/** The engine's names (weights.ts) with their shapes, (out, in) or (size), in the order in which they are needed. */
-export function tensorShapes(config: ModelConfig): ReadonlyMap<string, readonly number[]> {
+/** A tensor by the engine's name (weights.ts), with its shape: (out, in) or (size). */
+export type NamedShape = readonly [name: string, shape: readonly number[]];
+
+/** In the order in which they are needed; one by one, since a damaged configuration may ask for any number of layers. */
+export function* tensorShapes(config: ModelConfig): Generator<NamedShape> {
   const { hiddenSize, embeddingSize, vocabSize, numLayers, positions } = config;
-  const shapes = new Map<string, readonly number[]>([['embed.tokens.weight', [vocabSize, embeddingSize]]]);
+  yield ['embed.tokens.weight', [vocabSize, embeddingSize]];
   if (positions.kind === 'learned')
-    shapes.set('embed.positions.weight', [config.maxPositions + positions.offset, hiddenSize]);
-  if (embeddingSize !== hiddenSize) shapes.set('embed.project.weight', [hiddenSize, embeddingSize]);
-  for (let layer = 0; layer < numLayers; layer++) addLayer(shapes, config, `layers.${layer}`);
-  if (config.finalNorm) addNorm(shapes, config, 'final.norm');
-  if (embeddingSize !== hiddenSize) shapes.set('head.project.weight', [embeddingSize, hiddenSize]);
-  if (!config.tiedEmbeddings) shapes.set('head.tokens.weight', [vocabSize, embeddingSize]);
-  return shapes;
+    yield ['embed.positions.weight', [config.maxPositions + positions.offset, hiddenSize]];
+  if (embeddingSize !== hiddenSize) yield ['embed.project.weight', [hiddenSize, embeddingSize]];
+  for (let layer = 0; layer < numLayers; layer++) yield* layerShapes(config, `layers.${layer}`);
+  if (config.finalNorm) yield* normShapes(config, 'final.norm');
+  if (embeddingSize !== hiddenSize) yield ['head.project.weight', [embeddingSize, hiddenSize]];
+  if (!config.tiedEmbeddings) yield ['head.tokens.weight', [vocabSize, embeddingSize]];
 }
 
-function addLayer(shapes: Map<string, readonly number[]>, config: ModelConfig, layer: string): void {
+function* layerShapes(config: ModelConfig, layer: string): Generator<NamedShape> {
   const { hiddenSize, headDim, ffnSize, bias } = config;
   const queryRows = config.numHeads * headDim;
   const kvRows = config.numKvHeads * headDim;
-  addNorm(shapes, config, `${layer}.attentionNorm`);
-  addProduct(shapes, `${layer}.query`, [queryRows, hiddenSize], bias.qkv);
-  addProduct(shapes, `${layer}.key`, [kvRows, hiddenSize], bias.qkv);
-  addProduct(shapes, `${layer}.value`, [kvRows, hiddenSize], bias.qkv);
-  addProduct(shapes, `${layer}.output`, [hiddenSize, queryRows], bias.output);
-  addNorm(shapes, config, `${layer}.ffnNorm`);
-  if (config.ffn.kind === 'gated') addProduct(shapes, `${layer}.gate`, [ffnSize, hiddenSize], bias.ffn);
-  addProduct(shapes, `${layer}.up`, [ffnSize, hiddenSize], bias.ffn);
-  addProduct(shapes, `${layer}.down`, [hiddenSize, ffnSize], bias.ffn);
+  yield* normShapes(config, `${layer}.attentionNorm`);
+  yield* productShapes(`${layer}.query`, [queryRows, hiddenSize], bias.qkv);
+  yield* productShapes(`${layer}.key`, [kvRows, hiddenSize], bias.qkv);
+  yield* productShapes(`${layer}.value`, [kvRows, hiddenSize], bias.qkv);
+  yield* productShapes(`${layer}.output`, [hiddenSize, queryRows], bias.output);
+  yield* normShapes(config, `${layer}.ffnNorm`);
+  if (config.ffn.kind === 'gated') yield* productShapes(`${layer}.gate`, [ffnSize, hiddenSize], bias.ffn);
+  yield* productShapes(`${layer}.up`, [ffnSize, hiddenSize], bias.ffn);
+  yield* productShapes(`${layer}.down`, [hiddenSize, ffnSize], bias.ffn);
 }
 
-function addNorm(shapes: Map<string, readonly number[]>, config: ModelConfig, name: string): void {
-  shapes.set(`${name}.weight`, [config.hiddenSize]);
-  if (config.norm.kind === 'layer') shapes.set(`${name}.bias`, [config.hiddenSize]);
+function* normShapes(config: ModelConfig, name: string): Generator<NamedShape> {
+  yield [`${name}.weight`, [config.hiddenSize]];
+  if (config.norm.kind === 'layer') yield [`${name}.bias`, [config.hiddenSize]];
 }
 
-function addProduct(
-  shapes: Map<string, readonly number[]>,
-  name: string,
-  shape: readonly [number, number],
-  hasBias: boolean,
-): void {
-  shapes.set(`${name}.weight`, shape);
-  if (hasBias) shapes.set(`${name}.bias`, [shape[0]]);
+function* productShapes(name: string, shape: readonly [number, number], hasBias: boolean): Generator<NamedShape> {
+  yield [`${name}.weight`, shape];
+  if (hasBias) yield [`${name}.bias`, [shape[0]]];
 }

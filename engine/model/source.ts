@@ -5,7 +5,7 @@ import type { Place, Places } from './families/family.js';
 import { placeOf } from './families/family.js';
 import { tensorShapes } from './shapes.js';
 import type { RowOrder, StoredTensor, TensorFiles } from './tensors.js';
-import { formatOf, readRows } from './tensors.js';
+import { formatOf, readRows, rowValues } from './tensors.js';
 import type { WeightSource } from './weights.js';
 
 export interface LocateInput {
@@ -74,7 +74,7 @@ export function openSource({ config, identity, files, tensors }: SourceInput): W
       if (!(rowStart >= 0 && rowStart <= end && end <= rows)) {
         throw new RangeError(`${name}: rows ${rowStart} to ${end} of ${rows}`);
       }
-      const values = (end - rowStart) * (tensor.shape[1] ?? 1);
+      const values = (end - rowStart) * rowValues(tensor);
       const target = into ?? new Float32Array(values);
       if (target.length < values)
         throw new RangeError(`${name}: needed room for ${values} values, found ${target.length}`);

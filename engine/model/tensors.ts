@@ -47,7 +47,7 @@ export async function readRows(
   rowOrder?: RowOrder,
 ): Promise<void> {
   const format = formatOf(tensor);
-  const columns = tensor.shape.length === 2 ? tensor.shape[1]! : 1;
+  const columns = rowValues(tensor);
   if (columns % format.valuesPerBlock !== 0) return readBlockedVector(tensor, format, rowStart, rowEnd, into, rowOrder);
   const rowBytes = (columns / format.valuesPerBlock) * format.bytesPerBlock;
   if (tensor.type === 'F32' && rowOrder === undefined) {
@@ -65,6 +65,11 @@ export async function readRows(
       rowOrder,
     );
   }
+}
+
+/** Values of one row; 1 for a vector, whose rows are its elements. */
+export function rowValues({ shape }: StoredTensor): number {
+  return shape.slice(1).reduce((product, size) => product * size, 1);
 }
 
 /** How the values of a tensor are packed. @throws UNSUPPORTED, with the types that can be read. */

@@ -4,7 +4,13 @@
  * A token may end within a character, and what a decoder does with a token may depend on the one before it. So each step
  * decodes the last tokens that gave text together with those that have not yet, and gives what is new.
  */
-import type { TokenStream } from './tokenizer.js';
+
+export interface TokenStream {
+  /** The text that this id makes final: empty while a character is incomplete. */
+  push(id: number): string;
+  /** What was held back. */
+  flush(): string;
+}
 
 /** What a decoder writes for bytes that are no complete character. */
 const replacement = '\ufffd';

@@ -8,7 +8,10 @@ import type { Decoder } from 'tokenizers';
 import { Tokenizer as LibraryTokenizer } from 'tokenizers';
 import { EngineError } from '../errors.js';
 import { isRecord } from './json.js';
+import type { TokenStream } from './token-stream.js';
 import { openTokenStream } from './token-stream.js';
+
+export type { TokenStream } from './token-stream.js';
 
 export interface EncodeOptions {
   /** Add what the model puts around a text (BOS for most); default true. */
@@ -40,13 +43,6 @@ export interface Tokenizer {
 export interface TokenPair {
   readonly context: number[];
   readonly continuation: number[];
-}
-
-export interface TokenStream {
-  /** The text that this id makes final: empty while a character is incomplete. */
-  push(id: number): string;
-  /** What was held back. */
-  flush(): string;
 }
 
 export interface TokenizerInput {
@@ -125,10 +121,10 @@ function join(decoder: Decoder | null, tokens: string[]): string {
  * no text contains.
  */
 function withoutSpecialNames(json: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const vocab = isRecord(json.model) && isRecord(json.model.vocab) ? json.model.vocab : {};
+  const names = vocabularyNames(json.model);
   const tokens = addedTokens(json).flatMap((token) => {
     if (token.special !== true) return [token];
-    return Object.hasOwn(vocab, String(token.content)) ? [] : [{ ...token, content: `\u{10ffff}${token.id}` }];
+    return names.has(token.content) ? [] : [{ ...token, content: `\u{10ffff}${token.id}` }];
   });
   return { ...json, added_tokens: tokens };
 }
@@ -140,4 +136,12 @@ interface AddedToken extends Record<string, unknown> {
 function addedTokens(json: Readonly<Record<string, unknown>>): readonly AddedToken[] {
   const tokens = Array.isArray(json.added_tokens) ? json.added_tokens : [];
   return tokens.filter((token): token is AddedToken => isRecord(token) && Number.isSafeInteger(token.id));
+}
+
+/** A vocabulary is an object of ids, or, of a unigram model, a list of names with scores. */
+function vocabularyNames(model: unknown): ReadonlySet<unknown> {
+  const vocab = isRecord(model) ? model.vocab : undefined;
+  if (Array.isArray(vocab))
+    return new Set(vocab.map((entry: unknown) => (Array.isArray(entry) ? entry[0] : undefined)));
+  return new Set(isRecord(vocab) ? Object.keys(vocab) : []);
 }

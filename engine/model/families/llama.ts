@@ -3,6 +3,7 @@
  *
  * Root-mean-square norms before each part, rotary positions, grouped queries, a gated feed-forward network.
  */
+import { EngineError } from '../../errors.js';
 import type { ModelConfig, RopeScaling } from '../config.js';
 import type { Fields } from '../json.js';
 import { fieldsOf, isRecord } from '../json.js';
@@ -136,7 +137,7 @@ function parseGguf(metadata: Fields, file: GgufFacts): ModelConfig {
     const found = metadata.number(key(name), needed);
     if (found !== needed) throw unsupported(metadata.source, key(name), found, [needed]);
   }
-  const scaling = ggufScaling(metadata, file);
+  const scaling = ggufScaling(metadata, file, headDim);
   return {
     family: 'llama',
     numLayers: metadata.count(key('block_count')),
@@ -168,11 +169,18 @@ function parseGguf(metadata: Fields, file: GgufFacts): ModelConfig {
   };
 }
 
-function ggufScaling(metadata: Fields, file: GgufFacts): RopeScaling | undefined {
+function ggufScaling(metadata: Fields, file: GgufFacts, headDim: number): RopeScaling | undefined {
   const kind = choice(metadata, 'llama.rope.scaling.type', ['none', 'linear'], 'none');
   const factor = metadata.number(kind === 'linear' ? 'llama.rope.scaling.factor' : 'llama.rope.scale_linear', 1);
   if (file.ropeFactors === undefined) return factor === 1 ? undefined : { kind: 'linear', factor };
   if (factor !== 1)
     throw unsupported(metadata.source, 'llama.rope.scaling.factor beside rope_freqs.weight', factor, [1]);
+  if (file.ropeFactors.length !== headDim / 2) {
+    throw new EngineError(
+      'BAD_WEIGHTS',
+      `${metadata.source}: tensor rope_freqs.weight: needed ${headDim / 2} values, half of a head, found ${file.ropeFactors.length}`,
+      { path: metadata.source, tensor: 'rope_freqs.weight', needed: headDim / 2, found: file.ropeFactors.length },
+    );
+  }
   return { kind: 'factors', factors: file.ropeFactors };
 }
