@@ -32,7 +32,7 @@ async function admitGenerate(request: GenerateRequest, { config, tokenizer }: En
   if (request.stop.length > 0 && !tokenizer) {
     throw new EngineError('BAD_INPUT', 'stop strings need a tokenizer, and this model has none; stop by EOS or length');
   }
-  return new GenerateSequence(request, ids, config, tokenizer?.stream());
+  return new GenerateSequence(request, ids, config, tokenizer?.stream({ skipSpecial: true }));
 }
 
 async function admitScore(request: ScoreRequest, { config, tokenizer }: Encoder): Promise<ScoreSequence> {

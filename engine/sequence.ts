@@ -4,7 +4,7 @@
 import type { HeadResult } from './backends/backend.js';
 import { type Random, seededRandom } from './model/random.js';
 import { chooseToken, headNeeds } from './model/sampler.js';
-import type { TokenStream } from './model/tokenizer.js';
+import type { TokenStream } from './model/token-stream.js';
 import type { EngineResult, GenerateRequest, GenerateResult, OptionScore, ScoreRequest } from './requests.js';
 import type { TokenTree } from './schedule/token-tree.js';
 

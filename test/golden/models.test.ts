@@ -1,8 +1,17 @@
+import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openEngine } from '../../engine/engine.js';
 import type { Engine, GenerateResult } from '../../engine/requests.js';
-import { FIXTURES, type Golden, type GoldenPrompt, goldenRequest, readGolden } from '../support/golden.js';
+import {
+  FIXTURES,
+  type Golden,
+  type GoldenPrompt,
+  goldenRequest,
+  readGolden,
+  readJsonFixture,
+} from '../support/golden.js';
 
 /** Noise of the recordings is at most 4e-5; a wrong activation or an epsilon ten times too large shows at this. */
 const TOLERANCE = 2e-4;
@@ -32,6 +41,16 @@ describe.each(['reference', 'onnx'] as const)('%s', (backend) => {
       });
     });
 
+    it.skipIf(!golden.eos)('ends at the EOS, which does not end anything in a prompt', async () => {
+      const { ids, greedy, eosTokenId, maxNewTokens } = golden.eos!;
+      const ending = await openEngine({ model: withEos(model, eosTokenId), backend, threads: 2 });
+      const request = { ...goldenRequest('eos', { ids, greedy, logprobs: [] }), ignoreEos: false, maxNewTokens };
+      const [result] = (await ending.run([request])) as GenerateResult[];
+      await ending.close();
+      expect(result!.tokens).toEqual(greedy);
+      expect(result!.finishReason).toBe('stop');
+    });
+
     it('gives bitwise the same alone and in a batch', async () => {
       const requests = golden.prompts.map((prompt, i) => goldenRequest(String(i), prompt));
       const together = await engine.run(requests);
@@ -41,6 +60,15 @@ describe.each(['reference', 'onnx'] as const)('%s', (backend) => {
     });
   });
 });
+
+/** A copy of the model's directory whose only EOS is this one. */
+function withEos(model: string, eosTokenId: number): string {
+  const directory = mkdtempSync(join(tmpdir(), 'zigzag-eos-'));
+  cpSync(join(FIXTURES, model), directory, { recursive: true });
+  const config = { ...readJsonFixture<object>(model, 'config.json'), eos_token_id: eosTokenId };
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(config));
+  return directory;
+}
 
 function expectRecorded(result: GenerateResult, prompt: GoldenPrompt): void {
   expect(result.tokens).toEqual(prompt.greedy);

@@ -12,6 +12,8 @@ export interface GoldenPrompt {
   readonly promptLogprobs?: readonly (number | null)[];
   /** Gap of the two best logits at each step; paths may part where it is smaller than the arithmetic's noise. */
   readonly margins?: readonly number[];
+  /** Index of the first EOS on the path. */
+  readonly firstEos?: number | null;
 }
 
 export interface Golden {
@@ -28,8 +30,12 @@ export interface Golden {
 
 export const FIXTURES = join(process.cwd(), 'test', 'fixtures');
 
+export function readJsonFixture<T>(...path: string[]): T {
+  return JSON.parse(readFileSync(join(FIXTURES, ...path), 'utf8')) as T;
+}
+
 export function readGolden(...path: string[]): Golden {
-  return JSON.parse(readFileSync(join(FIXTURES, ...path), 'utf8')) as Golden;
+  return readJsonFixture<Golden>(...path);
 }
 
 /** Greedy, as the goldens were recorded. */
