@@ -105,7 +105,8 @@ const reasons: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'the name is too long for this file system; shorten the run directory or the name of the task',
 };
 
-function explained<T>(path: string, act: () => T): T {
+/** Does what writes to `path`; what the system refuses becomes an InputError that says what to do. */
+export function explained<T>(path: string, act: () => T): T {
   try {
     return act();
   } catch (error) {

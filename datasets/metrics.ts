@@ -28,8 +28,19 @@ export type Judge = (row: Judged) => number;
  */
 export function compileMetric(spec: MetricSpec, where: string): Judge {
   if (spec.metric === 'exact_match') return exactMatch(spec, where);
+  const { metric } = spec;
+  return (row) => (row.kind === 'score' && chosenOption(metric, row) === row.target ? 1 : 0);
+}
+
+/** Index of the option with the greatest log-likelihood (per character, for `acc_norm`); of equal ones the first, as in numpy. */
+export function chosenOption(
+  metric: 'acc' | 'acc_norm',
+  { optionLogprobs, choices }: Pick<Extract<Judged, { kind: 'score' }>, 'optionLogprobs' | 'choices'>,
+): number {
   // Characters are code points, as Python counts them.
-  return spec.metric === 'acc' ? accuracy(() => 1) : accuracy((choice) => Array.from(choice).length);
+  const lengthOf = (choice: string) => (metric === 'acc' ? 1 : Array.from(choice).length);
+  const scores = optionLogprobs.map((logprob, index) => logprob / lengthOf(choices[index]!));
+  return scores.reduce((best, score, index) => (score > scores[best]! ? index : best), 0);
 }
 
 /** Mean of 0s and 1s, one at a time. Counts are exact, so the order of the rows does not matter. */
@@ -69,16 +80,3 @@ function exactMatch(spec: Extract<MetricSpec, { metric: 'exact_match' }>, where:
 
 /** Python's `string.punctuation`. */
 const asciiPunctuation = /[!-/:-@[-`{-~]/g;
-
-/** The option with the greatest log-likelihood per unit of its length; of equal ones the first, as in numpy. */
-function accuracy(lengthOf: (choice: string) => number): Judge {
-  return (row) => {
-    if (row.kind !== 'score') return 0;
-    const scores = row.optionLogprobs.map((logprob, index) => logprob / lengthOf(row.choices[index]!));
-    return greatest(scores) === row.target ? 1 : 0;
-  };
-}
-
-function greatest(values: readonly number[]): number {
-  return values.reduce((best, value, index) => (value > values[best]! ? index : best), 0);
-}
