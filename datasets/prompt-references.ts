@@ -14,6 +14,8 @@ export interface References {
   /** All names: those asked about by `is defined` or given a default as well. */
   readonly names: ReadonlySet<string>;
   readonly unknownFilters: readonly { readonly name: string; readonly known: readonly string[] }[];
+  /** Methods called in a way that the interpreter would take for another. */
+  readonly unsupportedCalls: readonly string[];
   /** Nodes whose value becomes text of the prompt. */
   readonly outputs: ReadonlySet<TemplateNode>;
 }
@@ -70,6 +72,7 @@ export function referencesOf(program: TemplateNode): References {
     optional: new Set<string>(),
     assigned: new Set(builtIns),
     filters: new Set<string>(),
+    unsupportedCalls: [] as string[],
     outputs: new Set<TemplateNode>(),
   };
   visit(program, found);
@@ -80,6 +83,7 @@ export function referencesOf(program: TemplateNode): References {
     unknownFilters: [...found.filters]
       .filter((name) => !knownFilters.includes(name))
       .map((name) => ({ name, known: knownFilters })),
+    unsupportedCalls: found.unsupportedCalls,
     outputs: found.outputs,
   };
 }
@@ -94,6 +98,7 @@ interface Found {
   readonly optional: Set<string>;
   readonly assigned: Set<string>;
   readonly filters: Set<string>;
+  readonly unsupportedCalls: string[];
   readonly outputs: Set<TemplateNode>;
 }
 
@@ -120,6 +125,9 @@ function visit(node: TemplateNode, found: Found): void {
     case 'FilterStatement':
       visitFilter(node, found);
       return;
+    case 'CallExpression':
+      checkCall(node, found);
+      break;
     case 'Set':
     case 'For':
     case 'Macro':
@@ -129,7 +137,17 @@ function visit(node: TemplateNode, found: Found): void {
       assign(node.callerArgs, found);
       break;
   }
-  visitAll(Object.values(node), found);
+  // An operator is a token, and "in" one that looks like a name.
+  const { operator: _, ...parts } = node;
+  visitAll(Object.values(parts), found);
+}
+
+/** The interpreter strips blanks whatever characters it is told to strip. */
+function checkCall(node: TemplateNode, found: Found): void {
+  const { property, computed } = node.callee as TemplateNode & { readonly property?: TemplateNode };
+  const method = computed === false ? String(property?.value) : '';
+  if (['strip', 'lstrip', 'rstrip'].includes(method) && nodesIn(node.args).length > 0)
+    found.unsupportedCalls.push(`${method}() with an argument`);
 }
 
 function visitFilter(node: TemplateNode, found: Found): void {

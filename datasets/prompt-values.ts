@@ -20,6 +20,8 @@ export function plainOf(value: JinjaValue): unknown {
   switch (value.type) {
     case 'UndefinedValue':
       throw new RangeError('a value that is not there is used; does the column have that key?');
+    case 'NullValue':
+      return null;
     case 'ArrayValue':
     case 'TupleValue':
       return (value.value as JinjaValue[]).map(plainOf);

@@ -57,6 +57,9 @@ export function compileTemplate(text: string, where: string): Template {
   const [unknown] = references.unknownFilters;
   if (unknown !== undefined)
     throw new InputError(`${where}: there is no filter ${unknownName(unknown.name, unknown.known)}`);
+  const [unsupported] = references.unsupportedCalls;
+  if (unsupported !== undefined)
+    throw new InputError(`${where}: ${unsupported} is not supported; use replace() or prepare the column`);
   const prepare = (values: Values) => {
     const missing = references.required.find((name) => !Object.hasOwn(values, name));
     if (missing !== undefined) throw missingColumn(where, missing, values);
