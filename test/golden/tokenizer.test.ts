@@ -28,7 +28,7 @@ describe.skipIf(smollm2IsMissing)('tokenizer of the SmolLM2 GGUF file', () => {
   let model: OpenModel;
   let tokenizer: Tokenizer;
   beforeAll(async () => {
-    model = await openModel(smollm2Path());
+    model = await openModel(smollm2Path);
     tokenizer = model.tokenizer!;
   });
   afterAll(() => model.weights.close());

@@ -126,7 +126,7 @@ describe('GGUF file', () => {
 
   it.skipIf(smollm2IsMissing)('agrees with the gguf package on a real file: header and values', async () => {
     const recorded = JSON.parse(readFileSync(join(FIXTURES, 'smollm2-135m', 'gguf.json'), 'utf8'));
-    const file = await openGguf(smollm2Path());
+    const file = await openGguf(smollm2Path);
     expect(file.version).toBe(recorded.ggufVersion);
     expect(file.alignmentBytes).toBe(recorded.alignment);
     expect(file.dataOffsetBytes).toBe(recorded.dataOffset);
