@@ -2,10 +2,9 @@
  * The answers in a report: a list to browse, right and wrong told apart, each row with all that is known of it.
  */
 import { type Content, type Html, html } from './report-escape.js';
-import { type Galleries, type ReportFacts, tasksOf } from './report-facts.js';
+import { type Galleries, type ReportedTask, type ReportFacts, tasksOf } from './report-facts.js';
 import { count } from './report-format.js';
 import { choicesOf, type Sample, type TaskScores } from './score.js';
-import type { Task } from './tasks.js';
 
 /** Characters of a prompt that a report shows: its end, where the question is. */
 const shownPrompt = 4000;
@@ -48,7 +47,7 @@ function verdictOf({ answer, judgements }: Sample): Verdict {
   return value === undefined ? 'done' : value === 1 ? 'right' : 'wrong';
 }
 
-function panel(scores: TaskScores, index: number, samples: readonly Sample[], task: Task | undefined): Html {
+function panel(scores: TaskScores, index: number, samples: readonly Sample[], task: ReportedTask | undefined): Html {
   const verdicts = samples.map(verdictOf);
   const kinds = (['right', 'wrong', 'done', 'error'] as const).filter((kind) => verdicts.includes(kind));
   const button = (kind: string, name: string, rows: number) =>
@@ -72,7 +71,7 @@ function whichRows(samples: readonly Sample[], { rows }: TaskScores): string {
   return `${count(samples.length)} of ${count(rows)} rows: the first of the dataset, and the first with an error. All of them are in the files below.`;
 }
 
-function row(sample: Sample, verdict: Verdict, task: Task | undefined): Html {
+function row(sample: Sample, verdict: Verdict, task: ReportedTask | undefined): Html {
   const { prompt, answer, judgements } = sample;
   const expected = expectedOf(sample, task);
   const given = judgements[0]?.response ?? answer.completion ?? '';
@@ -91,9 +90,9 @@ ${Object.keys(prompt.columns).length === 0 ? null : field('Columns', columnTable
 </details>`;
 }
 
-function expectedOf({ prompt }: Sample, task: Task | undefined): string | null {
+function expectedOf({ prompt }: Sample, task: ReportedTask | undefined): string | null {
   if (prompt.options === null || prompt.target === null) return prompt.target;
-  return choicesOf(prompt, task?.wording.targetDelimiter ?? '')[Number(prompt.target)] ?? null;
+  return choicesOf(prompt, task?.optionPrefix ?? '')[Number(prompt.target)] ?? null;
 }
 
 function field(name: string, content: Content): Html | null {
@@ -109,8 +108,8 @@ function textBlock(text: string, limit: number, keep: 'start' | 'end'): Html {
   return keep === 'end' ? html`<pre>${note}\n${part}</pre>` : html`<pre>${part}\n${note}</pre>`;
 }
 
-function optionTable({ prompt, answer, judgements }: Sample, task: Task | undefined): Html {
-  const choices = choicesOf(prompt, task?.wording.targetDelimiter ?? '');
+function optionTable({ prompt, answer, judgements }: Sample, task: ReportedTask | undefined): Html {
+  const choices = choicesOf(prompt, task?.optionPrefix ?? '');
   return html`<table class="options"><thead><tr><th></th><th>Option</th><th class="n">Log-likelihood</th></tr></thead><tbody>${choices.map(
     (choice, index) => {
       const notes = [

@@ -1,7 +1,7 @@
 /**
  * What a report tells, in whatever form: the run, its scores, where its files are.
  */
-import type { Sample, TaskScores } from './score.js';
+import type { Sample, ScoredTask, TaskScores } from './score.js';
 import type { Pipeline } from './spec.js';
 import type { Task } from './tasks.js';
 
@@ -40,9 +40,15 @@ export interface ReportFacts extends RunFacts {
 /** Rows to look at, by task. */
 export type Galleries = ReadonlyMap<string, readonly Sample[]>;
 
+export type ReportedTask = Task & ScoredTask;
+
 /** The tasks of the run; none where it generates over a table. */
-export function tasksOf({ pipeline }: Pick<RunFacts, 'pipeline'>): readonly Task[] {
-  return pipeline.work.kind === 'tasks' ? pipeline.work.tasks : [];
+export function tasksOf({ pipeline: { work } }: Pick<RunFacts, 'pipeline'>): readonly ReportedTask[] {
+  if (work.kind !== 'tasks') return [];
+  return work.tasks.map((task) => ({
+    ...task,
+    optionPrefix: work.applyChatTemplate ? '' : task.wording.targetDelimiter,
+  }));
 }
 
 /** Generated tokens a second, prefill included; null where parts were reused, whose time is not known, or none was spent. */

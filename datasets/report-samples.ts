@@ -125,9 +125,9 @@ function sampleRow({ prompt, answer, judgements }: Sample, ask: Ask, task: Score
 }
 
 /** What the run kept of the source's row; where it kept nothing, its options. */
-function documentOf(prompt: PromptRow, { wording }: ScoredTask): Readonly<Record<string, unknown>> {
+function documentOf(prompt: PromptRow, { optionPrefix }: ScoredTask): Readonly<Record<string, unknown>> {
   if (Object.keys(prompt.columns).length > 0 || prompt.options === null) return prompt.columns;
-  return { choices: choicesOf(prompt, wording.targetDelimiter) };
+  return { choices: choicesOf(prompt, optionPrefix) };
 }
 
 function generationArguments(ask: Extract<Ask, { kind: 'generate' }>): Readonly<Record<string, unknown>> {

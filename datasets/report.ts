@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from './files.js';
 import { readPart } from './output.js';
-import { type ReportFacts, type RunFacts, tasksOf } from './report-facts.js';
+import { type ReportedTask, type ReportFacts, type RunFacts, tasksOf } from './report-facts.js';
 import { type Gallery, openGallery } from './report-gallery.js';
 import { reportHtml } from './report-html.js';
 import { reportMarkdown } from './report-markdown.js';
@@ -16,7 +16,6 @@ import { openSampleFile, type SampleFile } from './report-samples.js';
 import type { Metrics, ShardReference } from './rows.js';
 import { metricsOf, type Sample, type ShardRows, scoreRun, type TaskScores } from './score.js';
 import { readShard } from './shard.js';
-import type { Task } from './tasks.js';
 
 export interface ReportSource extends RunFacts {
   /** Absolute. */
@@ -94,7 +93,7 @@ interface Log {
 }
 
 /** Rows of scored tasks go to their sample files, and a few of every task are kept to be shown. */
-function openLog(tasks: readonly Task[], runDir: string): Log {
+function openLog(tasks: readonly ReportedTask[], runDir: string): Log {
   const files = new Map<string, SampleFile>();
   const galleries = new Map<string, Gallery>();
   let current: ShardReference | undefined;

@@ -1,7 +1,7 @@
 /**
  * The scores of a run: its answers joined with what was asked, judged row by row.
  *
- * Shard by shard: no more than one shard's rows are in memory (and the ids of all, to find doubled ones). A row that has
+ * Shard by shard: no more than one shard's rows are in memory (and 16 bytes for each row of all, to find doubled ones). A row that has
  * an error instead of an answer counts as answered wrongly, so that a model gains nothing by failing; how many there were
  * is told beside every score.
  */
@@ -9,11 +9,13 @@ import { InputError } from './errors.js';
 import { compileFilters, type Filter } from './filters.js';
 import { chosenOption, compileMetric, type Judge, type Judged, type Mean, meanWithError } from './metrics.js';
 import type { AnswerRow, Metric, Metrics, PromptRow } from './rows.js';
+import { SeenIds } from './source-ids.js';
 import type { Task } from './tasks.js';
 
 /** What scoring needs to know of a task. */
 export interface ScoredTask extends Pick<Task, 'name' | 'path' | 'metrics' | 'filters'> {
-  readonly wording: Pick<Task['wording'], 'targetDelimiter'>;
+  /** What joins each option to the question: the task's delimiter, or nothing in a conversation. */
+  readonly optionPrefix: string;
 }
 
 /** One shard with its part; `part` names the file in errors. */
@@ -68,11 +70,13 @@ export async function scoreRun(
   onSample: (sample: Sample) => void = () => {},
 ): Promise<TaskScores[]> {
   const accounts = new Map<string, Account>();
-  const seen = new Set<string>();
+  const seen = new SeenIds();
+  let rows = 0;
   for await (const { part, prompts, answers } of shards) {
     for (const { prompt, answer } of joined(prompts, answers, part)) {
-      if (seen.has(prompt.rowId)) throw mismatch(part, `row ${prompt.rowId} is in another part as well`);
-      seen.add(prompt.rowId);
+      if (seen.add(prompt.rowId, rows) !== undefined)
+        throw mismatch(part, `row ${prompt.rowId} is in another part as well`);
+      rows += 1;
       let account = accounts.get(prompt.task);
       if (account === undefined) {
         account = openAccount(
@@ -81,7 +85,7 @@ export async function scoreRun(
         );
         accounts.set(prompt.task, account);
       }
-      onSample({ prompt, answer, judgements: account.add(prompt, answer) });
+      onSample({ prompt, answer, judgements: account.add(prompt, answer, part) });
     }
   }
   return Array.from(accounts.values(), (account) => account.result());
@@ -102,15 +106,15 @@ export function metricsOf(scores: readonly TaskScores[]): Metrics {
   );
 }
 
-/** The options of a row as its task names them: without the delimiter that joins them to the question. */
-export function choicesOf(prompt: PromptRow, targetDelimiter: string): readonly string[] {
-  const options = prompt.options ?? [];
-  const delimited = targetDelimiter !== '' && options.every((option) => option.startsWith(targetDelimiter));
-  return delimited ? options.map((option) => option.slice(targetDelimiter.length)) : options;
+/** The options of a row as its task names them: without what joins them to the question. */
+export function choicesOf(prompt: PromptRow, optionPrefix: string): readonly string[] {
+  return (prompt.options ?? []).map((option) =>
+    option.startsWith(optionPrefix) ? option.slice(optionPrefix.length) : option,
+  );
 }
 
 interface Account {
-  add(prompt: PromptRow, answer: AnswerRow): Judgement[];
+  add(prompt: PromptRow, answer: AnswerRow, part: string): Judgement[];
   result(): TaskScores;
 }
 
@@ -133,14 +137,14 @@ function openAccount(name: string, task: ScoredTask | undefined): Account {
   let generatedTokens = 0;
   const rowsByOptions = new Map<number, number>();
   return {
-    add(prompt, answer) {
+    add(prompt, answer, part) {
       rows += 1;
       if (answer.error !== null) errors += 1;
       promptTokens += answer.promptTokens;
       generatedTokens += answer.completionTokens;
       const options = prompt.options?.length ?? 0;
       if (options > 0) rowsByOptions.set(options, (rowsByOptions.get(options) ?? 0) + 1);
-      return task === undefined ? [] : pipelines.map((pipeline) => judged(task, pipeline, prompt, answer));
+      return task === undefined ? [] : pipelines.map((pipeline) => judged({ task, pipeline, prompt, answer, part }));
     },
     result: () => ({
       task: name,
@@ -176,38 +180,39 @@ function pipelinesOf({ path, metrics, filters }: ScoredTask): Pipeline[] {
   }));
 }
 
-function judged(
-  task: ScoredTask,
-  { name, filter, metrics }: Pipeline,
-  prompt: PromptRow,
-  answer: AnswerRow,
-): Judgement {
-  const row = answer.error === null ? comparable(task, filter, prompt, answer) : null;
-  const values = metrics.map((metric) => {
-    const value = row === null ? 0 : metric.judge(row);
-    metric.mean.add(value);
-    return [metric.name, value] as const;
-  });
-  return { filter: name, response: row === null ? null : responseOf(row, task), values: Object.fromEntries(values) };
+interface Row {
+  readonly task: ScoredTask;
+  readonly pipeline: Pipeline;
+  readonly prompt: PromptRow;
+  readonly answer: AnswerRow;
+  readonly part: string;
 }
 
-function comparable(task: ScoredTask, filter: Filter, prompt: PromptRow, answer: AnswerRow): Judged {
-  if (prompt.target === null) {
+function judged(row: Row): Judgement {
+  const compared = row.answer.error === null ? comparable(row) : null;
+  const values = row.pipeline.metrics.map(({ name, judge, mean }) => {
+    const value = compared === null ? 0 : judge(compared);
+    mean.add(value);
+    return [name, value] as const;
+  });
+  const response = compared === null ? null : responseOf(compared, row.task);
+  return { filter: row.pipeline.name, response, values: Object.fromEntries(values) };
+}
+
+function comparable({ task, pipeline, prompt, answer, part }: Row): Judged {
+  const { rowId, target, options } = prompt;
+  if (target === null) {
     throw new InputError(
-      `${task.path}: row ${prompt.rowId} has no target to compare with; give doc_to_target a value for every row`,
+      `${task.path}: row ${rowId} has no target to compare with; doc_to_target needs a value in every row`,
     );
   }
-  if (prompt.options === null)
-    return { kind: 'generate', response: filter(answer.completion ?? ''), target: prompt.target };
-  const choices = choicesOf(prompt, task.wording.targetDelimiter);
+  if (options === null) return { kind: 'generate', response: pipeline.filter(answer.completion ?? ''), target };
   const optionLogprobs = answer.optionLogprobs ?? [];
-  if (optionLogprobs.length !== choices.length) {
-    throw mismatch(
-      task.name,
-      `row ${prompt.rowId} has ${choices.length} options and ${optionLogprobs.length} log-likelihoods`,
-    );
+  if (optionLogprobs.length !== options.length) {
+    throw mismatch(part, `row ${rowId} has ${options.length} options and ${optionLogprobs.length} log-likelihoods`);
   }
-  return { kind: 'score', optionLogprobs, choices, target: /^\d+$/.test(prompt.target) ? Number(prompt.target) : -1 };
+  const choices = choicesOf(prompt, task.optionPrefix);
+  return { kind: 'score', optionLogprobs, choices, target: /^\d+$/.test(target) ? Number(target) : -1 };
 }
 
 function responseOf(row: Judged, { metrics }: ScoredTask): string | null {
