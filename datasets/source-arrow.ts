@@ -61,7 +61,12 @@ function decimalText(digits: string, scale: number): string {
   return `${sign}${padded.slice(0, -scale)}.${padded.slice(-scale)}`;
 }
 
+/** Arrow views the bytes as wider numbers, which have to begin where a buffer does. */
+function aligned(bytes: Uint8Array): Uint8Array {
+  return bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+}
+
 function registerCodecs(): void {
-  compressionRegistry.set(CompressionType.ZSTD, { decode: (bytes) => decompressZstd(bytes) });
+  compressionRegistry.set(CompressionType.ZSTD, { decode: (bytes) => aligned(decompressZstd(bytes)) });
   compressionRegistry.set(CompressionType.LZ4_FRAME, { decode: decodeLz4Frame });
 }
