@@ -1,0 +1,36 @@
+/** `zigzag ui`: the Temporal UI, for as long as somebody looks at it. */
+import type { Command } from 'commander';
+import { wholeNumber } from '../options.js';
+import { note, print } from '../print.js';
+import { untilStopped } from '../stay.js';
+import { openLocalServer } from '../temporal-server.js';
+
+export function addUi(program: Command): void {
+  program
+    .command('ui')
+    .description('start the local Temporal server, or use the one that runs, and stay until Ctrl-C')
+    .option('--port <n>', 'port of the server', wholeNumber(1))
+    .option('--ui-port <n>', 'port of the web UI', wholeNumber(1))
+    .option('--keep', 'leave the server running afterwards')
+    .action(ui);
+}
+
+interface UiFlags {
+  readonly port?: number;
+  readonly uiPort?: number;
+  readonly keep?: boolean;
+}
+
+/** Ctrl-C is how this command is meant to end, so its exit code is then 0. */
+async function ui(flags: UiFlags): Promise<void> {
+  const { TEMPORAL_ADDRESS } = process.env;
+  if (TEMPORAL_ADDRESS) {
+    note(`note: TEMPORAL_ADDRESS is ${TEMPORAL_ADDRESS}; its UI is elsewhere, this one is of the local server`);
+  }
+  await untilStopped(async (signal, fail) => {
+    const server = await openLocalServer({ ...flags, report: note, signal, onLost: fail });
+    print(server.state.uiAddress);
+    note(`The Temporal UI is at the address above (server ${server.state.address}). Ctrl-C ends this command.`);
+    return () => server.close();
+  });
+}
