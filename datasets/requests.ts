@@ -127,8 +127,10 @@ async function* draftRows(options: DraftOptions): AsyncGenerator<Draft, void, un
   const { pipeline, task, source, id, check, ask } = options;
   const seen = new SeenIds();
   let checked = false;
+  let rows = 0;
   for await (const row of openSource(source)) {
     if (pipeline.limit !== null && row.index >= pipeline.limit) return;
+    rows++;
     if (!checked && row.error === undefined) {
       check(row.values);
       checked = true;
@@ -140,6 +142,7 @@ async function* draftRows(options: DraftOptions): AsyncGenerator<Draft, void, un
     }
     yield { rowId: `${task}/${named.name}`, task, ...content(row, named.error, pipeline.columns, ask) };
   }
+  if (rows === 0) throw new InputError(`${source.files.join(', ')}: no rows in it; ${task} has nothing to ask`);
 }
 
 function content(

@@ -217,12 +217,7 @@ describe('a table is not read further than it is used', () => {
   const lines = Array.from({ length: 50_000 }, (_, i) => JSON.stringify({ i, text: 'x'.repeat(20) }));
   it.each([
     ['JSON array', 's.json', `[${lines.join(',')}, {"cut`, /truncated/],
-    [
-      'gzip',
-      's.jsonl.gz',
-      gzipSync(Buffer.from(lines.map((line) => `${line}${Math.random()}\n`).join(''))).subarray(0, -5000),
-      /truncated gzip/,
-    ],
+    ['gzip', 's.jsonl.gz', gzipSync(lines.join('\n')).subarray(0, -5000), /truncated gzip/],
     ['CSV', 's.csv', `i,text\n${lines.map((_, i) => `${i},x`).join('\n')}\n"`, /never ends/],
     ['Parquet, by row group', 's.parquet', withZeros(readFileSync(join(tables, 'snappy.parquet')), 0.75), /s\.parquet/],
     [
