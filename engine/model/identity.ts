@@ -70,7 +70,8 @@ async function writeCache(cacheDir: string, cache: Readonly<Record<string, Known
     await writeFile(temporary, `${JSON.stringify(cache, undefined, 1)}\n`);
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // The first error is the one to tell.
+    await rm(temporary, { force: true }).catch(() => undefined);
     throw new EngineError(
       'BAD_INPUT',
       `${path}: cannot be written (${(error as Error).message}); make ${cacheDir} writable`,
