@@ -45,19 +45,22 @@ export function runSummary(result: RunResult, { uiAddress, out }: SummaryContext
   ].join('\n');
 }
 
-/** Generated tokens a second of computing; 0 where nothing was computed because every part was there. */
-function throughput({ generatedTokens, seconds }: RunResult): number {
-  return seconds > 0 ? generatedTokens / seconds : 0;
+/** Generated tokens a second of computing; null where parts were there already: their tokens took none of these seconds. */
+function throughput({ generatedTokens, seconds, reusedShards }: RunResult): number | null {
+  return reusedShards === 0 && seconds > 0 ? generatedTokens / seconds : null;
 }
 
 function figures(result: RunResult): string {
   const { rows, promptTokens, generatedTokens, seconds, shards, reusedShards } = result;
   const tokens = `${formatCount(promptTokens)} prompt and ${formatCount(generatedTokens)} generated tokens`;
-  if (reusedShards === shards)
-    return `${counted(rows, 'row')}, all answered by an earlier run of the same command (${tokens})`;
-  const rate = `${formatCount((promptTokens + generatedTokens) / seconds)} tokens/s`;
-  const reused = reusedShards === 0 ? '' : `; ${reusedShards} of ${counted(shards, 'shard')} were there already`;
-  return `${counted(rows, 'row')}, ${tokens} in ${formatDuration(seconds)} (${rate})${reused}`;
+  if (shards === 0) return 'no rows: there was nothing to answer';
+  if (reusedShards === shards) return `${counted(rows, 'row')}, ${tokens}: all answered before, nothing was left to do`;
+  const time = formatDuration(seconds);
+  if (reusedShards > 0) {
+    return `${counted(rows, 'row')}, ${tokens}; ${reusedShards} of ${counted(shards, 'shard')} were there already, the rest took ${time}`;
+  }
+  const rate = `${formatCount((promptTokens + generatedTokens) / Math.max(seconds, 1e-3))} tokens/s`;
+  return `${counted(rows, 'row')}, ${tokens} in ${time} (${rate})`;
 }
 
 function scoreRows(metrics: Metrics): string[][] {
