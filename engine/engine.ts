@@ -12,6 +12,7 @@ import { EngineError } from './errors.js';
 import { loadResident } from './memory/resident.js';
 import { openModel } from './model/open.js';
 import type { Engine, EngineOptions, EngineRequest, EngineResult, RunOptions } from './requests.js';
+import { residentCompute } from './schedule/compute.js';
 import { runLoop } from './schedule/loop.js';
 
 /** Sequences computed together: enough rows for the products' full speed in decoding. */
@@ -35,6 +36,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const layers = await loadResident(config, weights);
   await weights.close();
   const backend = await open(config, { threads: options.threads ?? availableParallelism() });
+  const compute = residentCompute(backend, config, layers);
   const batches = {
     gpuBatchSize: options.gpuBatchSize ?? DEFAULT_GPU_BATCH_SIZE,
     numGpuBatches: options.numGpuBatches ?? 1,
@@ -42,10 +44,10 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   };
   let last: Promise<unknown> = Promise.resolve();
 
-  async function compute(requests: readonly EngineRequest[], run: RunOptions): Promise<EngineResult[]> {
+  async function answer(requests: readonly EngineRequest[], run: RunOptions): Promise<EngineResult[]> {
     const admitted = await Promise.all(requests.map((request) => admit(request, { config, tokenizer })));
     const sequences = admitted.filter((one) => 'accept' in one);
-    await runLoop(backend, config, layers, sequences, { ...batches, signal: run.signal, onProgress: run.onProgress });
+    await runLoop(backend, compute, config, sequences, { ...batches, signal: run.signal, onProgress: run.onProgress });
     return admitted.map((one) => ('accept' in one ? one.result() : one));
   }
 
@@ -59,7 +61,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     },
     // One device, one run: a second call waits for the first.
     run(requests, run = {}) {
-      const result = last.then(() => compute(requests, run));
+      const result = last.then(() => answer(requests, run));
       last = result.catch(() => undefined);
       return result;
     },

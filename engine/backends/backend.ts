@@ -6,11 +6,13 @@
  *
  * A row's result must not depend on the rows beside it: the same request then gives the same bytes in every batch.
  */
+
+import type { PackedMatrix } from '../memory/packed.js';
 import type { ModelConfig } from '../model/config.js';
 import type { TensorName } from '../model/layers.js';
 
-/** A layer's tensors in memory, ready for arithmetic. */
-export type LayerWeights = Readonly<Partial<Record<TensorName, Float32Array>>>;
+/** A layer's tensors, each whole and in memory. */
+export type LayerWeights = Readonly<Partial<Record<TensorName, PackedMatrix>>>;
 
 /** Tokens of one block of the KV cache. */
 export const KV_BLOCK_TOKENS = 64;
@@ -29,16 +31,22 @@ export interface Projection {
   readonly value: Float32Array;
 }
 
-/** What is wanted of the logits of some rows. */
+/** What is wanted of the logits of some rows, over some rows of the vocabulary. */
 export interface HeadRequest {
-  /** (rows, embeddingSize or hiddenSize): the rows whose next token matters. */
-  readonly hidden: Float32Array;
-  /** How many of the largest logits to return; at least 1. */
+  /** (rows, embeddingSize): normed and projected. */
+  readonly input: Float32Array;
+  /** How many of the largest logits to return; at least 1, at most the part's rows. */
   readonly top: number;
-  /** (rows, targetsPerRow) token ids whose logits are wanted; entries beyond a row's own targets may be 0. */
-  readonly targets?: { readonly ids: Int32Array; readonly perRow: number };
+  /** (rows, targetsPerRow) ids within the part whose logits are wanted. */
+  readonly targets?: Targets;
   /** Whether all logits are wanted: costly, for sampling over the whole vocabulary only. */
   readonly all?: boolean;
+}
+
+export interface Targets {
+  /** (rows, perRow) */
+  readonly ids: Int32Array;
+  readonly perRow: number;
 }
 
 export interface HeadResult {
@@ -49,8 +57,15 @@ export interface HeadResult {
   readonly topLogits: Float32Array;
   /** (rows, targetsPerRow) */
   readonly targetLogits?: Float32Array;
-  /** (rows, vocabSize) */
+  /** (rows, part's rows) */
   readonly logits?: Float32Array;
+}
+
+/** Gate and up product of a feed-forward, row by row the same; without a gate for the plain form. */
+export interface FeedParts {
+  readonly gate?: PackedMatrix;
+  readonly up: PackedMatrix;
+  readonly upBias?: Float32Array;
 }
 
 export interface Backend {
@@ -58,10 +73,7 @@ export interface Backend {
   /** Changes whenever the arithmetic does, so that a run never mixes two. */
   readonly numerics: string;
 
-  /** Embeddings of the tokens at their positions: (rows, hiddenSize). */
-  embed(weights: LayerWeights, tokens: Int32Array, positions: Int32Array): Promise<Float32Array>;
-
-  /** Norm, queries, keys and values of a decoder layer. */
+  /** Norm, queries, keys and values of a decoder layer whose weights are whole. */
   project(weights: LayerWeights, hidden: Float32Array, positions: Int32Array): Promise<Projection>;
 
   /**
@@ -91,10 +103,28 @@ export interface Backend {
     mask: Float32Array,
   ): Promise<Float32Array>;
 
-  /** The rest of a decoder layer: output product, residuals, norm and feed-forward: (rows, hiddenSize). */
+  /**
+   * The rest of a decoder layer whose weights are whole: output product, residuals, norm and feed-forward.
+   * @returns (rows, hiddenSize)
+   */
   finish(weights: LayerWeights, hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
 
-  head(weights: LayerWeights, request: HeadRequest): Promise<HeadResult>;
+  // The same layer in pieces, for weights that stream by in parts of a few rows.
+
+  /** RMSNorm, or LayerNorm where there is a bias, of rows of hiddenSize. */
+  norm(hidden: Float32Array, weight: Float32Array, bias?: Float32Array): Promise<Float32Array>;
+
+  /** input (rows, in) times the part (out, in), transposed, plus bias (out): (rows, out). */
+  multiply(input: Float32Array, part: PackedMatrix, bias?: Float32Array): Promise<Float32Array>;
+
+  /** Splits joined queries, keys and values, and rotates where the model does. */
+  rotate(joined: Float32Array, positions: Int32Array): Promise<Projection>;
+
+  /** activation(input gateᵀ) * (input upᵀ), or activation(input upᵀ + bias): (rows, part's rows). */
+  feed(input: Float32Array, parts: FeedParts): Promise<Float32Array>;
+
+  /** Logits over the part's rows of the vocabulary. */
+  head(part: PackedMatrix, request: HeadRequest): Promise<HeadResult>;
 
   close(): Promise<void>;
 }

@@ -1,27 +1,103 @@
 /**
  * The graphs of a layer: projection, attention (among rows, over the cache), the rest of the layer, and the head.
  *
- * Every weight is an input. Rows come packed; `rows`, `keys` and `slots` are sizes known at run time only.
+ * Every weight is an input, in whatever form it is stored; widening it costs less than a tenth of a product of 128 rows.
+ * Rows come packed; `rows`, `keys`, `slots` and `part` are sizes known at run time only.
  */
 import type { ModelConfig } from '../model/config.js';
-import { queryKeySize, valueSize } from '../model/layers.js';
+import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
-import { GraphBuilder } from './onnx-graph.js';
+import { type Dimension, GraphBuilder } from './onnx-graph.js';
+import { type PackedForm, packedInput } from './onnx-packed.js';
 
 const MICROSOFT = 'com.microsoft';
 
+/** How a layer's matrices are stored; float32 where nothing is said. */
+export type StoredForms = Readonly<Partial<Record<TensorName, PackedForm>>>;
+
 /** hidden (rows, hiddenSize) -> queryKey, value: norm, joined product, rotation. */
-export function projectGraph(config: ModelConfig): Uint8Array {
-  const { hiddenSize, numHeads, numKvHeads } = config;
-  const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
+export function projectGraph(config: ModelConfig, forms: StoredForms): Uint8Array {
+  const { hiddenSize } = config;
+  const width = queryKeySize(config) + valueSize(config);
   const graph = new GraphBuilder('project');
   const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
   const normed = config.norm.placement === 'pre' ? norm(graph, config, hidden, 'attentionNorm') : hidden;
-  const joined = linear(graph, normed, 'qkv', [queryKeyWidth + valueWidth, hiddenSize], config.bias.qkv);
-  const [queryKey, value] = graph.split(joined, 1, queryKeyWidth, valueWidth) as [string, string];
-  const turned = rotated(graph, config, queryKey, numHeads + numKvHeads);
-  graph.output('queryKey', turned, 'float32', ['rows', queryKeyWidth]);
-  graph.output('value', value, 'float32', ['rows', valueWidth]);
+  const joined = linear(graph, forms, normed, 'qkv', [width, hiddenSize], config.bias.qkv);
+  outputProjection(graph, config, joined);
+  return graph.build();
+}
+
+/** Splits and rotates what `multiply` made of the joined matrix. */
+export function rotateGraph(config: ModelConfig): Uint8Array {
+  const graph = new GraphBuilder('rotate');
+  outputProjection(graph, config, graph.input('joined', 'float32', ['rows', queryKeySize(config) + valueSize(config)]));
+  return graph.build();
+}
+
+/** Output product, residual, norm, feed-forward, residual. */
+export function finishGraph(config: ModelConfig, forms: StoredForms): Uint8Array {
+  const { hiddenSize, ffnSize, numHeads, headDim, bias, ffn } = config;
+  const post = config.norm.placement === 'post';
+  const graph = new GraphBuilder('finish');
+  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
+  const attended = graph.input('attended', 'float32', ['rows', numHeads * headDim]);
+  const output = linear(graph, forms, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
+  const mixed = graph.node('Add', [hidden, output]);
+  const residual = post ? norm(graph, config, mixed, 'attentionNorm') : mixed;
+  const input = post ? residual : norm(graph, config, residual, 'ffnNorm');
+  const up = linear(graph, forms, input, 'up', [ffnSize, hiddenSize], bias.ffn);
+  const gate = ffn.kind === 'gated' && linear(graph, forms, input, 'gate', [ffnSize, hiddenSize], false);
+  const down = linear(graph, forms, gated(graph, config, up, gate), 'down', [hiddenSize, ffnSize], bias.ffn);
+  const sum = graph.node('Add', [residual, down]);
+  graph.output('result', post ? norm(graph, config, sum, 'ffnNorm') : sum, 'float32', ['rows', hiddenSize]);
+  return graph.build();
+}
+
+/** Norm alone, with a bias for LayerNorm. */
+export function normGraph(config: ModelConfig): Uint8Array {
+  const graph = new GraphBuilder('norm');
+  const hidden = graph.input('hidden', 'float32', ['rows', config.hiddenSize]);
+  graph.output('normed', norm(graph, config, hidden, 'norm'), 'float32', ['rows', config.hiddenSize]);
+  return graph.build();
+}
+
+/** Rows times some rows of a matrix. */
+export function multiplyGraph(form: PackedForm, bias: boolean): Uint8Array {
+  const graph = new GraphBuilder('multiply');
+  const input = graph.input('input', 'float32', ['rows', 'in']);
+  const product = linear(graph, { up: form }, input, 'up', ['part', 'in'], bias);
+  graph.output('product', product, 'float32', ['rows', 'part']);
+  return graph.build();
+}
+
+/** Some columns of the feed-forward's inner activations. */
+export function feedGraph(config: ModelConfig, form: PackedForm): Uint8Array {
+  const graph = new GraphBuilder('feed');
+  const input = graph.input('input', 'float32', ['rows', config.hiddenSize]);
+  const shape = ['part', config.hiddenSize];
+  const up = linear(graph, { up: form }, input, 'up', shape, config.bias.ffn);
+  const gate = config.ffn.kind === 'gated' && linear(graph, { gate: form }, input, 'gate', shape, false);
+  graph.output('inner', gated(graph, config, up, gate), 'float32', ['rows', 'part']);
+  return graph.build();
+}
+
+/** Logits never leave the graph unless asked for: a vocabulary a row is slower to copy than to compute with. */
+export function headGraph(width: number, form: PackedForm, variant: { targets: boolean; all: boolean }): Uint8Array {
+  const graph = new GraphBuilder('head');
+  const input = graph.input('input', 'float32', ['rows', width]);
+  const logits = linear(graph, { tokens: form }, input, 'tokens', ['part', width], false);
+  const top = graph.input('top', 'int64', [1]);
+  const [values, ids] = graph.nodes_('TopK', [logits, top], 2, { axis: 1 }) as [string, string];
+  const sum = graph.node('ReduceLogSumExp', [logits, graph.ints(1)], { keepdims: 0 });
+  graph.output('logSumExp', sum, 'float32', ['rows']);
+  graph.output('topLogits', values, 'float32', ['rows', 'top']);
+  graph.output('topIds', graph.node('Cast', [ids], { to: 6 }), 'int32', ['rows', 'top']);
+  if (variant.targets) {
+    const targets = graph.input('targets', 'int64', ['rows', 'targets']);
+    const chosen = graph.node('GatherElements', [logits, targets], { axis: 1 });
+    graph.output('targetLogits', chosen, 'float32', ['rows', 'targets']);
+  }
+  if (variant.all) graph.output('logits', logits, 'float32', ['rows', 'part']);
   return graph.build();
 }
 
@@ -76,63 +152,16 @@ export function attendCacheGraph(config: ModelConfig, numBlocks: number): Uint8A
   return graph.build();
 }
 
-/** Output product, residual, norm, feed-forward, residual. */
-export function finishGraph(config: ModelConfig): Uint8Array {
-  const { hiddenSize, ffnSize, numHeads, headDim, bias } = config;
-  const post = config.norm.placement === 'post';
-  const graph = new GraphBuilder('finish');
-  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
-  const attended = graph.input('attended', 'float32', ['rows', numHeads * headDim]);
-  const output = linear(graph, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
-  const mixed = graph.node('Add', [hidden, output]);
-  const residual = post ? norm(graph, config, mixed, 'attentionNorm') : mixed;
-  const input = post ? residual : norm(graph, config, residual, 'ffnNorm');
-  const inner = feedForward(graph, config, input);
-  const down = linear(graph, inner, 'down', [hiddenSize, ffnSize], bias.ffn);
-  const sum = graph.node('Add', [residual, down]);
-  graph.output('result', post ? norm(graph, config, sum, 'ffnNorm') : sum, 'float32', ['rows', hiddenSize]);
-  return graph.build();
+function outputProjection(graph: GraphBuilder, config: ModelConfig, joined: string): void {
+  const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
+  const [queryKey, value] = graph.split(joined, 1, queryKeyWidth, valueWidth) as [string, string];
+  const turned = rotated(graph, config, queryKey, config.numHeads + config.numKvHeads);
+  graph.output('queryKey', turned, 'float32', ['rows', queryKeyWidth]);
+  graph.output('value', value, 'float32', ['rows', valueWidth]);
 }
 
-/** Embeddings into the hidden size, where a family keeps them narrower (OPT-350m). */
-export function reduceGraph({ hiddenSize, embeddingSize }: ModelConfig): Uint8Array {
-  const graph = new GraphBuilder('reduce');
-  const gathered = graph.input('gathered', 'float32', ['rows', embeddingSize]);
-  const hidden = linear(graph, gathered, 'project', [hiddenSize, embeddingSize], false);
-  graph.output('hidden', hidden, 'float32', ['rows', hiddenSize]);
-  return graph.build();
-}
-
-/** Logits never leave the graph unless asked for: 49152 floats a row are slower to copy than to compute with. */
-export function headGraph(config: ModelConfig, variant: { targets: boolean; all: boolean }): Uint8Array {
-  const { hiddenSize, embeddingSize, vocabSize } = config;
-  const graph = new GraphBuilder('head');
-  const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
-  const normed = config.finalNorm ? norm(graph, config, hidden, 'norm') : hidden;
-  const narrow =
-    embeddingSize === hiddenSize ? normed : linear(graph, normed, 'project', [embeddingSize, hiddenSize], false);
-  const logits = linear(graph, narrow, 'tokens', [vocabSize, embeddingSize], false);
-  const top = graph.input('top', 'int64', [1]);
-  const [values, ids] = graph.nodes_('TopK', [logits, top], 2, { axis: 1 }) as [string, string];
-  const sum = graph.node('ReduceLogSumExp', [logits, graph.ints(1)], { keepdims: 0 });
-  graph.output('logSumExp', sum, 'float32', ['rows']);
-  graph.output('topLogits', values, 'float32', ['rows', 'top']);
-  graph.output('topIds', graph.node('Cast', [ids], { to: 6 }), 'int32', ['rows', 'top']);
-  if (variant.targets) {
-    const targets = graph.input('targets', 'int64', ['rows', 'targets']);
-    const chosen = graph.node('GatherElements', [logits, targets], { axis: 1 });
-    graph.output('targetLogits', chosen, 'float32', ['rows', 'targets']);
-  }
-  if (variant.all) graph.output('logits', logits, 'float32', ['rows', vocabSize]);
-  return graph.build();
-}
-
-function feedForward(graph: GraphBuilder, config: ModelConfig, input: string): string {
-  const { hiddenSize, ffnSize, ffn, bias } = config;
-  const up = linear(graph, input, 'up', [ffnSize, hiddenSize], bias.ffn);
-  if (ffn.kind === 'plain') return activation(graph, config, up);
-  const gate = linear(graph, input, 'gate', [ffnSize, hiddenSize], false);
-  return graph.node('Mul', [activation(graph, config, gate), up]);
+function gated(graph: GraphBuilder, config: ModelConfig, up: string, gate: string | false): string {
+  return gate ? graph.node('Mul', [activation(graph, config, gate), up]) : activation(graph, config, up);
 }
 
 function activation(graph: GraphBuilder, config: ModelConfig, value: string): string {
@@ -146,8 +175,15 @@ function activation(graph: GraphBuilder, config: ModelConfig, value: string): st
 }
 
 /** Declares the weight (and `<name>Bias`) as inputs and multiplies. */
-function linear(graph: GraphBuilder, value: string, name: string, shape: readonly number[], bias: boolean): string {
-  const inputs = [value, graph.input(name, 'float32', shape)];
+function linear(
+  graph: GraphBuilder,
+  forms: StoredForms,
+  value: string,
+  name: TensorName,
+  shape: readonly Dimension[],
+  bias: boolean,
+): string {
+  const inputs = [value, packedInput(graph, name, forms[name] ?? 'float32', shape)];
   if (bias) inputs.push(graph.input(`${name}Bias`, 'float32', [shape[0]!]));
   return graph.node('Gemm', inputs, { transB: 1 });
 }

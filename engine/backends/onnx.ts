@@ -1,83 +1,160 @@
 /**
  * The CPU backend: ONNX Runtime as a library of kernels, one small graph for each step of a layer.
  *
- * Weights are fed, not built in, so one session serves all layers: feeds are not copied, Gemm reads them as (out, in)
+ * Weights are fed, not built in, so one session serves all layers: feeds are not copied, and Gemm reads them as (out, in)
  * at nearly the speed of packed ones from 64 rows up. Every fetched output is copied, so only small things are
  * fetched. The KV cache is ours, fed block by block. `run` blocks its thread: see host.ts.
  */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { EngineError } from '../errors.js';
+import type { PackedMatrix } from '../memory/packed.js';
 import type { ModelConfig } from '../model/config.js';
-import type { TensorName } from '../model/layers.js';
-import { layerTensors, queryKeySize, valueSize } from '../model/layers.js';
+import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
 import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
-import { attendCacheGraph, attendRowsGraph, finishGraph, headGraph, projectGraph, reduceGraph } from './onnx-layers.js';
+import * as graphs from './onnx-layers.js';
+import { type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
 import { rotaryTables } from './rotary.js';
+import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
 
-/** Rows of one dense call: large enough for the products' full speed, small enough for the caches. */
+/** Rows of one dense call. */
 const ROW_TILE = 512;
-/** Rows of one call of the head, whose output is as wide as the vocabulary. */
+/** Rows of one call of the head, whose logits are as wide as the vocabulary. */
 const HEAD_TILE = 64;
-/** Products of one row take another path through the kernels, with other rounding: never compute a lone row. */
-const MIN_ROWS = 2;
+
+/** What each half of a layer reads; which norms, depends on where the family puts them. */
+const PROJECT_TENSORS: readonly TensorName[] = ['qkv', 'qkvBias'];
+const FINISH_TENSORS: readonly TensorName[] = ['output', 'outputBias', 'gate', 'up', 'upBias', 'down', 'downBias'];
+const ATTENTION_NORM: readonly TensorName[] = ['attentionNorm', 'attentionNormBias'];
+const FFN_NORM: readonly TensorName[] = ['ffnNorm', 'ffnNormBias'];
 
 type Feeds = Record<string, Tensor>;
 
 export async function openOnnx(config: ModelConfig, options: { readonly threads: number }): Promise<Backend> {
   const sessions = new Sessions(options.threads);
-  const shapes = weightShapes(config);
-  const rotary = rotaryTables(config);
-  const tables = rotary && {
-    cos: float(rotary.cos, [config.maxPositions, rotary.rotaryDim / 2]),
-    sin: float(rotary.sin, [config.maxPositions, rotary.rotaryDim / 2]),
-  };
-  const { hiddenSize, embeddingSize, numHeads, headDim, vocabSize } = config;
+  const { hiddenSize, numHeads, headDim } = config;
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   const attendedWidth = numHeads * headDim;
+  const preNorm = config.norm.placement === 'pre';
+  const projectTensors = [...PROJECT_TENSORS, ...(preNorm ? ATTENTION_NORM : [])];
+  const finishTensors = [...FINISH_TENSORS, ...FFN_NORM, ...(preNorm ? [] : ATTENTION_NORM)];
+  const rotary = rotaryTables(config);
+  const tables: Feeds = rotary
+    ? {
+        cos: float(rotary.cos, [config.maxPositions, rotary.rotaryDim / 2]),
+        sin: float(rotary.sin, [config.maxPositions, rotary.rotaryDim / 2]),
+      }
+    : {};
+  /** Of the tile's rows, where the model rotates. */
+  const positionFeeds = (positions: Int32Array, tile: RowTile): Feeds =>
+    rotary ? { ...tables, positions: longs(takeTile(positions, 1, tile), [1, computedRows(tile)]) } : {};
 
-  /** Feeds of the named tensors, where the layer has them. */
-  const feedWeights = (kind: keyof typeof shapes, weights: LayerWeights, ...names: TensorName[]): Feeds =>
-    Object.fromEntries(
-      names.flatMap((name) => {
-        const data = weights[name];
-        return data ? [[name, float(data, shapes[kind].get(name)!)]] : [];
-      }),
-    );
+  /** Queries, keys and values by a graph that ends in them. */
+  async function projection(name: string, build: () => Uint8Array, feeds: Feeds, rows: Rows, positions: Int32Array) {
+    const queryKey = new Float32Array(positions.length * queryKeyWidth);
+    const value = new Float32Array(positions.length * valueWidth);
+    const session = await sessions.get(name, build);
+    for (const tile of rowTiles(positions.length, ROW_TILE)) {
+      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile), ...positionFeeds(positions, tile) });
+      putTile(queryKey, floats(outputs.queryKey!), queryKeyWidth, tile);
+      putTile(value, floats(outputs.value!), valueWidth, tile);
+    }
+    return { queryKey, value };
+  }
+
+  /** One output, row tile by row tile. */
+  async function rowwise(name: string, build: () => Uint8Array, feeds: Feeds, rows: Rows, width: number) {
+    const [first] = Object.values(rows);
+    const count = first!.data.length / first!.width;
+    const result = new Float32Array(count * width);
+    const session = await sessions.get(name, build);
+    for (const tile of rowTiles(count, ROW_TILE)) {
+      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile) });
+      putTile(result, floats(Object.values(outputs)[0]!), width, tile);
+    }
+    return result;
+  }
 
   return {
     name: 'onnx',
     numerics: numericsOf.onnx,
 
-    async embed(weights, tokens, positions) {
-      const gathered = gatherRows(weights.tokens!, embeddingSize, tokens);
-      const hidden = weights.project ? await reduce(gathered, weights.project) : gathered;
-      if (config.positions.kind === 'learned') addRows(hidden, weights.positions!, positions, config.positions.offset);
-      return hidden;
+    project(weights, hidden, positions) {
+      const { forms, feeds } = layerFeeds(weights, projectTensors);
+      const rows = { hidden: { data: hidden, width: hiddenSize } };
+      const build = () => graphs.projectGraph(config, forms);
+      return projection(`project ${JSON.stringify(forms)}`, build, feeds, rows, positions);
     },
 
-    async project(weights, hidden, positions) {
-      const session = await sessions.get('project', () => projectGraph(config));
-      const fed = feedWeights('decoder', weights, 'attentionNorm', 'attentionNormBias', 'qkv', 'qkvBias');
-      if (config.norm.placement === 'post') {
-        delete fed.attentionNorm;
-        delete fed.attentionNormBias;
+    rotate(joined, positions) {
+      const rows = { joined: { data: joined, width: queryKeyWidth + valueWidth } };
+      return projection('rotate', () => graphs.rotateGraph(config), {}, rows, positions);
+    },
+
+    finish(weights, hidden, attended) {
+      const { forms, feeds } = layerFeeds(weights, finishTensors);
+      const rows = {
+        hidden: { data: hidden, width: hiddenSize },
+        attended: { data: attended, width: attendedWidth },
+      };
+      const build = () => graphs.finishGraph(config, forms);
+      return rowwise(`finish ${JSON.stringify(forms)}`, build, feeds, rows, hiddenSize);
+    },
+
+    norm(hidden, weight, bias) {
+      const feeds = { norm: vector(weight), ...(bias && { normBias: vector(bias) }) };
+      const rows = { hidden: { data: hidden, width: hiddenSize } };
+      return rowwise('norm', () => graphs.normGraph(config), feeds, rows, hiddenSize);
+    },
+
+    multiply(input, part, bias) {
+      const form = packedForm(part);
+      const [out, width] = part.shape as [number, number];
+      const feeds = { ...matrixFeeds('up', part), ...(bias && { upBias: vector(bias) }) };
+      const build = () => graphs.multiplyGraph(form, bias !== undefined);
+      return rowwise(`multiply ${form} ${bias !== undefined}`, build, feeds, { input: { data: input, width } }, out);
+    },
+
+    feed(input, { gate, up, upBias }) {
+      const form = packedForm(up);
+      const feeds = {
+        ...matrixFeeds('up', up),
+        ...(gate && matrixFeeds('gate', gate)),
+        ...(upBias && { upBias: vector(upBias) }),
+      };
+      const rows = { input: { data: input, width: hiddenSize } };
+      return rowwise(`feed ${form}`, () => graphs.feedGraph(config, form), feeds, rows, up.shape[0]!);
+    },
+
+    async head(part, request) {
+      const variant = { targets: request.targets !== undefined, all: request.all === true };
+      const [vocabSize, width] = part.shape as [number, number];
+      const form = packedForm(part);
+      const build = () => graphs.headGraph(width, form, variant);
+      const session = await sessions.get(`head ${width} ${form} ${JSON.stringify(variant)}`, build);
+      const feeds = { ...matrixFeeds('tokens', part), top: longs([request.top], [1]) };
+      const rows = request.input.length / width;
+      const result = emptyHead(rows, request, vocabSize);
+      for (const tile of rowTiles(rows, HEAD_TILE)) {
+        const outputs = await session.run({
+          ...feeds,
+          ...rowFeeds({ input: { data: request.input, width } }, tile),
+          ...targetFeeds(request, tile),
+        });
+        putTile(result.logSumExp, floats(outputs.logSumExp!), 1, tile);
+        putTile(result.topLogits, floats(outputs.topLogits!), request.top, tile);
+        putTile(result.topIds, outputs.topIds!.data as Int32Array, request.top, tile);
+        if (result.targetLogits) {
+          putTile(result.targetLogits, floats(outputs.targetLogits!), request.targets!.perRow, tile);
+        }
+        if (result.logits) putTile(result.logits, floats(outputs.logits!), vocabSize, tile);
       }
-      const queryKey = new Float32Array(positions.length * queryKeyWidth);
-      const value = new Float32Array(positions.length * valueWidth);
-      for (const tile of tiles(positions.length, ROW_TILE)) {
-        const feeds: Feeds = { ...fed, ...tables, hidden: tileOf(hidden, hiddenSize, tile) };
-        if (tables) feeds.positions = positionsTile(positions, tile);
-        const outputs = await session.run(feeds);
-        writeTile(queryKey, outputs.queryKey!, queryKeyWidth, tile);
-        writeTile(value, outputs.value!, valueWidth, tile);
-      }
-      return { queryKey, value };
+      return result;
     },
 
     async attendRows(queries, keys, values, mask) {
-      const session = await sessions.get('attendRows', () => attendRowsGraph(config));
+      const session = await sessions.get('attendRows', () => graphs.attendRowsGraph(config));
       const [rows, count] = [queries.length / queryKeyWidth, keys.length / queryKeyWidth];
       const outputs = await session.run({
         queries: float(queries, [rows, queryKeyWidth]),
@@ -85,76 +162,22 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
         values: float(values, [count, valueWidth]),
         mask: float(mask, [rows, count]),
       });
-      return outputs.attended!.data as Float32Array;
+      return floats(outputs.attended!);
     },
 
     async attendCache(queries, blocks, slots, mask) {
-      const session = await sessions.get(`attendCache${blocks.length}`, () => attendCacheGraph(config, blocks.length));
+      const build = () => graphs.attendCacheGraph(config, blocks.length);
+      const session = await sessions.get(`attendCache ${blocks.length}`, build);
       const outputs = await session.run({
         queries: float(queries, [slots, queryKeyWidth]),
         mask: float(mask, [slots, 1, 1, blocks.length * KV_BLOCK_TOKENS]),
         ...blockFeeds(config, blocks, slots),
       });
-      return outputs.attended!.data as Float32Array;
-    },
-
-    async finish(weights, hidden, attended) {
-      const session = await sessions.get('finish', () => finishGraph(config));
-      const names = layerTensors(config, 1).map(({ name }) => name);
-      const fed = feedWeights('decoder', weights, ...names.filter((name) => name !== 'qkv' && name !== 'qkvBias'));
-      if (config.norm.placement === 'pre') {
-        delete fed.attentionNorm;
-        delete fed.attentionNormBias;
-      }
-      const rows = hidden.length / hiddenSize;
-      const result = new Float32Array(hidden.length);
-      for (const tile of tiles(rows, ROW_TILE)) {
-        const outputs = await session.run({
-          ...fed,
-          hidden: tileOf(hidden, hiddenSize, tile),
-          attended: tileOf(attended, attendedWidth, tile),
-        });
-        writeTile(result, outputs.result!, hiddenSize, tile);
-      }
-      return result;
-    },
-
-    async head(weights, request) {
-      const variant = { targets: request.targets !== undefined, all: request.all === true };
-      const session = await sessions.get(`head ${JSON.stringify(variant)}`, () => headGraph(config, variant));
-      const fed = feedWeights('head', weights, 'norm', 'normBias', 'project', 'tokens');
-      const rows = request.hidden.length / hiddenSize;
-      const result = emptyHead(rows, request, vocabSize);
-      for (const tile of tiles(rows, HEAD_TILE)) {
-        const feeds: Feeds = { ...fed, hidden: tileOf(request.hidden, hiddenSize, tile), top: longs([request.top]) };
-        if (request.targets) feeds.targets = targetsTile(request.targets, tile);
-        const outputs = await session.run(feeds);
-        writeTile(result.logSumExp, outputs.logSumExp!, 1, tile);
-        writeTile(result.topLogits, outputs.topLogits!, request.top, tile);
-        writeTile(result.topIds, outputs.topIds!, request.top, tile);
-        if (result.targetLogits) writeTile(result.targetLogits, outputs.targetLogits!, request.targets!.perRow, tile);
-        if (result.logits) writeTile(result.logits, outputs.logits!, vocabSize, tile);
-      }
-      return result;
+      return floats(outputs.attended!);
     },
 
     close: () => sessions.close(),
   };
-
-  /** The embedding's own product, into the hidden size. */
-  async function reduce(gathered: Float32Array, weight: Float32Array): Promise<Float32Array> {
-    const session = await sessions.get('reduce', () => reduceGraph(config));
-    const rows = gathered.length / embeddingSize;
-    const result = new Float32Array(rows * hiddenSize);
-    for (const tile of tiles(rows, ROW_TILE)) {
-      const outputs = await session.run({
-        gathered: tileOf(gathered, embeddingSize, tile),
-        project: float(weight, [hiddenSize, embeddingSize]),
-      });
-      writeTile(result, outputs.hidden!, hiddenSize, tile);
-    }
-    return result;
-  }
 }
 
 /** Sessions by name, made when first needed: making one takes a millisecond or two. */
@@ -174,12 +197,7 @@ class Sessions {
         enableMemPattern: false,
         logSeverityLevel: 3,
       }).catch((cause) => {
-        throw new EngineError(
-          'BACKEND',
-          `onnxruntime refused the graph ${name}: ${String(cause)}`,
-          { name },
-          { cause },
-        );
+        throw new EngineError('BACKEND', `onnxruntime refused the graph ${name}: ${cause}`, { name }, { cause });
       });
       this.open.set(name, session);
     }
@@ -192,52 +210,38 @@ class Sessions {
   }
 }
 
-/** Rows [start, end) of the whole, computed as [from, end): a lone row takes its predecessor, or itself, along. */
-interface Tile {
-  readonly start: number;
-  readonly end: number;
+/** Arrays of which a call takes a tile, by input name. */
+type Rows = Readonly<Record<string, { readonly data: Float32Array; readonly width: number }>>;
+
+function rowFeeds(rows: Rows, tile: RowTile): Feeds {
+  const entries = Object.entries(rows).map(([name, { data, width }]) => [
+    name,
+    float(takeTile(data, width, tile), [computedRows(tile), width]),
+  ]);
+  return Object.fromEntries(entries);
 }
 
-function* tiles(rows: number, size: number): Generator<Tile> {
-  for (let start = 0; start < rows; start += size) yield { start, end: Math.min(rows, start + size) };
+function targetFeeds({ targets }: HeadRequest, tile: RowTile): Feeds {
+  if (!targets) return {};
+  return { targets: longs(takeTile(targets.ids, targets.perRow, tile), [computedRows(tile), targets.perRow]) };
 }
 
-function tileOf(data: Float32Array, width: number, { start, end }: Tile): Tensor {
-  return float(atLeastMinRows(data, width, start, end), [Math.max(MIN_ROWS, end - start), width]);
+/** Those of the named tensors that the layer has, and how its matrices are stored. */
+function layerFeeds(weights: LayerWeights, names: readonly TensorName[]) {
+  const forms: Partial<Record<TensorName, PackedForm>> = {};
+  const feeds: Feeds = {};
+  for (const name of names) {
+    const matrix = weights[name];
+    if (!matrix) continue;
+    forms[name] = packedForm(matrix);
+    Object.assign(feeds, matrixFeeds(name, matrix));
+  }
+  return { forms, feeds };
 }
 
-function atLeastMinRows<T extends Float32Array | Int32Array>(data: T, width: number, start: number, end: number): T {
-  const rows = data.subarray(start * width, end * width) as T;
-  if (end - start >= MIN_ROWS) return rows;
-  const padded = new (data.constructor as new (size: number) => T)(MIN_ROWS * width);
-  for (let row = 0; row < MIN_ROWS; row++) padded.set(rows, row * width);
-  return padded;
-}
-
-function positionsTile(positions: Int32Array, { start, end }: Tile): Tensor {
-  const rows = atLeastMinRows(positions, 1, start, end);
-  return new Tensor('int64', BigInt64Array.from(rows, BigInt), [1, rows.length]);
-}
-
-function targetsTile({ ids, perRow }: { ids: Int32Array; perRow: number }, { start, end }: Tile): Tensor {
-  const rows = atLeastMinRows(ids, perRow, start, end);
-  return new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length / perRow, perRow]);
-}
-
-/** Copies a call's output to its rows of the whole, leaving the padding out. */
-function writeTile(into: Float32Array | Int32Array, output: Tensor, width: number, { start, end }: Tile): void {
-  const values = (output.data as Float32Array | Int32Array).subarray(0, (end - start) * width);
-  into.set(values, start * width);
-}
-
-function emptyHead(rows: number, request: HeadRequest, vocabSize: number): HeadResult {
-  return {
-    logSumExp: new Float32Array(rows),
-    topIds: new Int32Array(rows * request.top),
-    topLogits: new Float32Array(rows * request.top),
-    ...(request.targets && { targetLogits: new Float32Array(request.targets.ids.length) }),
-    ...(request.all && { logits: new Float32Array(rows * vocabSize) }),
-  };
+function matrixFeeds(name: string, matrix: PackedMatrix): Feeds {
+  const entries = Object.entries(packedFeeds(name, matrix));
+  return Object.fromEntries(entries.map(([key, { type, data, shape }]) => [key, new Tensor(type, data, shape)]));
 }
 
 /** The first `slots` slots of each block: slots are outermost, so a prefix is contiguous. */
@@ -252,31 +256,28 @@ function blockFeeds(config: ModelConfig, blocks: readonly KvBlock[], slots: numb
   return feeds;
 }
 
-function gatherRows(table: Float32Array, width: number, ids: Int32Array): Float32Array {
-  const rows = new Float32Array(ids.length * width);
-  ids.forEach((id, row) => {
-    rows.set(table.subarray(id * width, (id + 1) * width), row * width);
-  });
-  return rows;
+function emptyHead(rows: number, request: HeadRequest, vocabSize: number): HeadResult {
+  return {
+    logSumExp: new Float32Array(rows),
+    topIds: new Int32Array(rows * request.top),
+    topLogits: new Float32Array(rows * request.top),
+    ...(request.targets && { targetLogits: new Float32Array(request.targets.ids.length) }),
+    ...(request.all && { logits: new Float32Array(rows * vocabSize) }),
+  };
 }
 
-function addRows(rows: Float32Array, table: Float32Array, ids: Int32Array, offset: number): void {
-  const width = rows.length / ids.length;
-  ids.forEach((id, row) => {
-    const source = (id + offset) * width;
-    for (let i = 0; i < width; i++) rows[row * width + i]! += table[source + i]!;
-  });
-}
-
-function weightShapes(config: ModelConfig): Record<'decoder' | 'head', ReadonlyMap<TensorName, readonly number[]>> {
-  const shapesOf = (layer: number) => new Map(layerTensors(config, layer).map(({ name, shape }) => [name, shape]));
-  return { decoder: shapesOf(1), head: shapesOf(config.numLayers + 1) };
+function floats(tensor: Tensor): Float32Array {
+  return tensor.data as Float32Array;
 }
 
 function float(data: Float32Array, shape: readonly number[]): Tensor {
   return new Tensor('float32', data, shape);
 }
 
-function longs(values: readonly number[]): Tensor {
-  return new Tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
+function vector(data: Float32Array): Tensor {
+  return float(data, [data.length]);
+}
+
+function longs(values: ArrayLike<number>, shape: readonly number[]): Tensor {
+  return new Tensor('int64', BigInt64Array.from(values, BigInt), shape);
 }

@@ -3,10 +3,12 @@
  *
  * It is the oracle that every other backend is compared with; nothing here is tuned.
  */
+
+import { type PackedMatrix, widen } from '../memory/packed.js';
 import type { ModelConfig } from '../model/config.js';
-import { queryKeySize, valueSize } from '../model/layers.js';
+import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
-import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
+import type { Backend, FeedParts, HeadRequest, HeadResult, KvBlock, LayerWeights, Projection } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
 import { type RotaryTables, rotaryTables } from './rotary.js';
 
@@ -15,12 +17,15 @@ export async function openReference(config: ModelConfig): Promise<Backend> {
   return {
     name: 'reference',
     numerics: numericsOf.reference,
-    embed: async (weights, tokens, positions) => embed(config, weights, tokens, positions),
     project: async (weights, hidden, positions) => project(config, weights, hidden, positions, rotary),
     attendRows: async (queries, keys, values, mask) => attendRows(config, queries, keys, values, mask),
     attendCache: async (queries, blocks, slots, mask) => attendCache(config, queries, blocks, slots, mask),
     finish: async (weights, hidden, attended) => finish(config, weights, hidden, attended),
-    head: async (weights, request) => head(config, weights, request),
+    norm: async (hidden, weight, bias) => normalise(config, hidden, weight, bias),
+    multiply: async (input, part, bias) => product(input, widen(part), part.shape[1]!, bias),
+    rotate: async (joined, positions) => rotateJoined(config, joined, positions, rotary),
+    feed: async (input, parts) => feed(config, input, parts),
+    head: async (part, request) => head(part, request),
     close: async () => {},
   };
 }
@@ -69,42 +74,32 @@ export function softmax(scores: Float64Array): void {
   for (let i = 0; i < scores.length; i++) scores[i] = scores[i]! / sum;
 }
 
-function embed(config: ModelConfig, weights: LayerWeights, tokens: Int32Array, positions: Int32Array): Float32Array {
-  const { embeddingSize, hiddenSize } = config;
-  const gathered = new Float32Array(tokens.length * embeddingSize);
-  tokens.forEach((token, row) => {
-    gathered.set(weights.tokens!.subarray(token * embeddingSize, (token + 1) * embeddingSize), row * embeddingSize);
-  });
-  const hidden = weights.project ? product(gathered, weights.project, embeddingSize) : gathered;
-  if (config.positions.kind === 'learned') {
-    const { offset } = config.positions;
-    positions.forEach((position, row) => {
-      for (let i = 0; i < hiddenSize; i++) {
-        hidden[row * hiddenSize + i]! += weights.positions![(position + offset) * hiddenSize + i]!;
-      }
-    });
-  }
-  return hidden;
-}
-
 function project(
   config: ModelConfig,
   weights: LayerWeights,
   hidden: Float32Array,
   positions: Int32Array,
   rotary: RotaryTables | undefined,
-) {
-  const preNorm = config.norm.placement === 'pre';
-  const input = preNorm ? normalise(config, hidden, weights.attentionNorm!, weights.attentionNormBias) : hidden;
-  const qkv = product(input, weights.qkv!, config.hiddenSize, weights.qkvBias);
+): Projection {
+  const { attentionNorm, attentionNormBias, qkv, qkvBias } = widenAll(weights);
+  const input = config.norm.placement === 'pre' ? normalise(config, hidden, attentionNorm!, attentionNormBias) : hidden;
+  return rotateJoined(config, product(input, qkv!, config.hiddenSize, qkvBias), positions, rotary);
+}
+
+function rotateJoined(
+  config: ModelConfig,
+  joined: Float32Array,
+  positions: Int32Array,
+  rotary: RotaryTables | undefined,
+): Projection {
   const rows = positions.length;
   const [left, right] = [queryKeySize(config), valueSize(config)];
   const queryKey = new Float32Array(rows * left);
   const value = new Float32Array(rows * right);
   for (let row = 0; row < rows; row++) {
     const start = row * (left + right);
-    queryKey.set(qkv.subarray(start, start + left), row * left);
-    value.set(qkv.subarray(start + left, start + left + right), row * right);
+    queryKey.set(joined.subarray(start, start + left), row * left);
+    value.set(joined.subarray(start + left, start + left + right), row * right);
     if (rotary) rotate(queryKey.subarray(row * left, (row + 1) * left), config.headDim, positions[row]!, rotary);
   }
   return { queryKey, value };
@@ -213,16 +208,29 @@ function attendCache(
 
 function finish(config: ModelConfig, weights: LayerWeights, hidden: Float32Array, attended: Float32Array) {
   const { hiddenSize, ffnSize, numHeads, headDim, norm } = config;
-  const norm1 = (x: Float32Array) => normalise(config, x, weights.attentionNorm!, weights.attentionNormBias);
-  const norm2 = (x: Float32Array) => normalise(config, x, weights.ffnNorm!, weights.ffnNormBias);
-  const mixed = add(hidden, product(attended, weights.output!, numHeads * headDim, weights.outputBias));
+  const tensors = widenAll(weights);
+  const norm1 = (x: Float32Array) => normalise(config, x, tensors.attentionNorm!, tensors.attentionNormBias);
+  const norm2 = (x: Float32Array) => normalise(config, x, tensors.ffnNorm!, tensors.ffnNormBias);
+  const mixed = add(hidden, product(attended, tensors.output!, numHeads * headDim, tensors.outputBias));
   const residual = norm.placement === 'post' ? norm1(mixed) : mixed;
   const input = norm.placement === 'pre' ? norm2(residual) : residual;
-  const up = product(input, weights.up!, hiddenSize, weights.upBias);
-  const gate = weights.gate ? product(input, weights.gate, hiddenSize) : undefined;
-  const inner = up.map((value, i) => (gate ? activate(config, gate[i]!) * value : activate(config, value)));
-  const result = add(residual, product(inner, weights.down!, ffnSize, weights.downBias));
+  const up = product(input, tensors.up!, hiddenSize, tensors.upBias);
+  const inner = gated(config, up, tensors.gate && product(input, tensors.gate, hiddenSize));
+  const result = add(residual, product(inner, tensors.down!, ffnSize, tensors.downBias));
   return norm.placement === 'post' ? norm2(result) : result;
+}
+
+function feed(config: ModelConfig, input: Float32Array, { gate, up, upBias }: FeedParts): Float32Array {
+  const size = config.hiddenSize;
+  return gated(config, product(input, widen(up), size, upBias), gate && product(input, widen(gate), size));
+}
+
+function gated(config: ModelConfig, up: Float32Array, gate: Float32Array | undefined): Float32Array {
+  return up.map((value, i) => (gate ? activate(config, gate[i]!) * value : activate(config, value)));
+}
+
+function widenAll(weights: LayerWeights): Partial<Record<TensorName, Float32Array>> {
+  return Object.fromEntries(Object.entries(weights).map(([name, matrix]) => [name, widen(matrix)]));
 }
 
 function activate(config: ModelConfig, x: number): number {
@@ -238,11 +246,9 @@ function add(a: Float32Array, b: Float32Array): Float32Array {
   return a.map((value, i) => value + b[i]!);
 }
 
-function head(config: ModelConfig, weights: LayerWeights, request: HeadRequest): HeadResult {
-  const { hiddenSize, embeddingSize, vocabSize } = config;
-  const normed = weights.norm ? normalise(config, request.hidden, weights.norm, weights.normBias) : request.hidden;
-  const projected = weights.project ? product(normed, weights.project, hiddenSize) : normed;
-  const logits = product(projected, weights.tokens!, embeddingSize);
+function head(part: PackedMatrix, request: HeadRequest): HeadResult {
+  const [vocabSize, width] = part.shape as [number, number];
+  const logits = product(request.input, widen(part), width);
   const rows = logits.length / vocabSize;
   const logSumExp = new Float32Array(rows);
   const topIds = new Int32Array(rows * request.top);
@@ -259,15 +265,13 @@ function head(config: ModelConfig, weights: LayerWeights, request: HeadRequest):
       topLogits[row * request.top + i] = one[ranked[i]!]!;
     }
   }
-  const targetLogits = request.targets?.ids;
-  const perRow = request.targets?.perRow ?? 1;
+  const targets = request.targets;
+  const targetLogit = (id: number, i: number) => logits[Math.floor(i / targets!.perRow) * vocabSize + id]!;
   return {
     logSumExp,
     topIds,
     topLogits,
-    ...(targetLogits && {
-      targetLogits: Float32Array.from(targetLogits, (id, i) => logits[Math.floor(i / perRow) * vocabSize + id]!),
-    }),
+    ...(targets && { targetLogits: Float32Array.from(targets.ids, targetLogit) }),
     ...(request.all && { logits }),
   };
 }

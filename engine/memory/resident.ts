@@ -7,13 +7,14 @@ import type { LayerWeights } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { layerTensors, numSteps, type StagedTensor, type TensorName } from '../model/layers.js';
 import type { WeightSource } from '../model/weights.js';
+import { float32Matrix, type PackedMatrix } from './packed.js';
 
 /** @returns by layer, embedding first and head last. */
 export async function loadResident(config: ModelConfig, source: WeightSource): Promise<LayerWeights[]> {
-  const loaded = new Map<string, Float32Array>();
+  const loaded = new Map<string, PackedMatrix>();
   const layers: LayerWeights[] = [];
   for (let layer = 0; layer < numSteps(config); layer++) {
-    const weights: Partial<Record<TensorName, Float32Array>> = {};
+    const weights: Partial<Record<TensorName, PackedMatrix>> = {};
     for (const tensor of layerTensors(config, layer)) {
       const key = tensor.sources.join();
       const data = loaded.get(key) ?? (await readJoined(source, tensor));
@@ -25,7 +26,7 @@ export async function loadResident(config: ModelConfig, source: WeightSource): P
   return layers;
 }
 
-async function readJoined(source: WeightSource, { sources, shape }: StagedTensor): Promise<Float32Array> {
+async function readJoined(source: WeightSource, { sources, shape }: StagedTensor): Promise<PackedMatrix> {
   const data = new Float32Array(shape.reduce((a, b) => a * b));
   let offset = 0;
   for (const name of sources) {
@@ -33,5 +34,5 @@ async function readJoined(source: WeightSource, { sources, shape }: StagedTensor
     await source.read(name, undefined, undefined, data.subarray(offset, offset + size));
     offset += size;
   }
-  return data;
+  return float32Matrix(data, shape);
 }

@@ -77,24 +77,32 @@ export class GpuBatch {
     };
   }
 
-  /** Attention of one decoder layer: (rows, numHeads * headDim). Writes the new keys and values to the cache. */
-  async attend(backend: Backend, layer: number, rows: SweepRows, projection: Projection): Promise<Float32Array> {
-    const { numHeads, headDim } = this.config;
-    const attended = new Float32Array(rows.tokens.length * numHeads * headDim);
+  /**
+   * Attention of one decoder layer. Writes the new keys and values to the cache.
+   * @param into receives (rows, numHeads * headDim), from its row `firstRow`
+   */
+  async attend(
+    backend: Backend,
+    layer: number,
+    rows: SweepRows,
+    projection: Projection,
+    { into, firstRow }: { readonly into: Float32Array; readonly firstRow: number },
+  ): Promise<void> {
+    const width = this.config.numHeads * this.config.headDim;
     if (rows.live > 0) {
       this.live.forEach(({ length }, slot) => {
         this.cache.writeRows(layer, slot, length - 1, projection, slot, slot + 1);
       });
       const queries = projection.queryKey.subarray(0, rows.live * queryKeySize(this.config));
       const blocks = this.cache.blocks(layer, rows.longest);
-      attended.set(await backend.attendCache(queries, blocks, rows.live, rows.mask));
+      into.set(await backend.attendCache(queries, blocks, rows.live, rows.mask), firstRow * width);
     }
     let slot = rows.live;
     for (const { sequence, start, end } of rows.newcomers) {
       if (sequence.kind === 'generate') this.cache.writeRows(layer, slot++, 0, projection, start, end);
-      attended.set(await this.attendNewcomer(backend, sequence, start, end, projection), start * numHeads * headDim);
+      const attended = await this.attendNewcomer(backend, sequence, start, end, projection);
+      into.set(attended, (firstRow + start) * width);
     }
-    return attended;
   }
 
   /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */

@@ -4,9 +4,10 @@
  * Logits are computed only for the rows whose next token matters: the last row of each sequence, and those that score an
  * option or a prompt token.
  */
-import type { Backend, HeadResult, LayerWeights } from '../backends/backend.js';
+import type { HeadResult } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
-import type { GenerateSequence, ScoreSequence } from '../sequence.js';
+import type { GenerateSequence, ScoreSequence, Sequence } from '../sequence.js';
+import type { LayerCompute, LogitsRequest } from './compute.js';
 import type { SweepRows } from './gpu-batch.js';
 
 interface HeadJob {
@@ -26,70 +27,61 @@ interface RowOutcome {
   readonly target: (index: number) => number;
 }
 
+/** Rows of a sweep's cell whose sequences await logits. */
+export interface HeadCell {
+  readonly rows: SweepRows;
+  readonly live: readonly GenerateSequence[];
+  /** First row of the cell in the sweep's hidden states. */
+  readonly firstRow: number;
+}
+
 /** Computes what the sweep's sequences need and hands it to them. */
 export async function runHeads(
-  backend: Backend,
+  compute: LayerCompute,
   config: ModelConfig,
-  weights: LayerWeights,
-  rows: SweepRows,
-  live: readonly GenerateSequence[],
+  cells: readonly HeadCell[],
   hidden: Float32Array,
 ): Promise<void> {
-  const jobs = live.map((sequence, row) => nextToken(sequence, row));
+  const jobs: HeadJob[] = [];
   const finishers: (() => void)[] = [];
-  for (const { sequence, start, end } of rows.newcomers) {
-    if (sequence.kind === 'score') {
-      const { scoring, finish } = scoreJobs(sequence, start);
-      jobs.push(...scoring);
-      finishers.push(finish);
-      continue;
-    }
-    if (!sequence.finished) jobs.push(nextToken(sequence, end - 1));
-    if (sequence.request.promptLogprobs) {
-      const { scoring, finish } = promptJobs(sequence, start);
-      jobs.push(...scoring);
-      finishers.push(finish);
+  for (const { rows, live, firstRow } of cells) {
+    jobs.push(...live.map((sequence, row) => nextToken(sequence, firstRow + row)));
+    for (const { sequence, start, end } of rows.newcomers) {
+      if (sequence.kind === 'generate') jobs.push(nextToken(sequence, firstRow + end - 1));
+      const scored = scoringOf(sequence, firstRow + start);
+      jobs.push(...scored.jobs);
+      finishers.push(scored.finish);
     }
   }
-  for (const [all, scored] of [
-    [false, false],
-    [false, true],
-    [true, false],
-  ]) {
-    const group = jobs.filter((job) => job.all === all && job.targets.length > 0 === scored);
-    if (group.length > 0) await runGroup(backend, config, weights, group, hidden);
-  }
+  const outcome = await compute.logits(jobs.length > 0 ? requestOf(jobs, config, hidden) : undefined);
+  if (outcome) distribute(jobs, outcome);
   for (const finish of finishers) finish();
 }
 
-async function runGroup(
-  backend: Backend,
-  config: ModelConfig,
-  weights: LayerWeights,
-  jobs: readonly HeadJob[],
-  hidden: Float32Array,
-): Promise<void> {
-  const { hiddenSize } = config;
+function requestOf(jobs: readonly HeadJob[], config: ModelConfig, hidden: Float32Array): LogitsRequest {
+  const { hiddenSize, vocabSize } = config;
   const gathered = new Float32Array(jobs.length * hiddenSize);
   jobs.forEach(({ row }, i) => {
     gathered.set(hidden.subarray(row * hiddenSize, (row + 1) * hiddenSize), i * hiddenSize);
   });
-  const top = Math.min(config.vocabSize, Math.max(...jobs.map((job) => job.top)));
   const perRow = Math.max(...jobs.map(({ targets }) => targets.length));
   const ids = new Int32Array(jobs.length * perRow);
   jobs.forEach(({ targets }, i) => {
     ids.set(targets, i * perRow);
   });
-  const all = jobs[0]!.all;
-  const result = await backend.head(weights, {
+  return {
     hidden: gathered,
-    top,
+    top: Math.min(vocabSize, Math.max(...jobs.map(({ top }) => top))),
     ...(perRow > 0 && { targets: { ids, perRow } }),
-    ...(all && { all }),
-  });
+    ...(jobs.some(({ all }) => all) && { all: true }),
+  };
+}
+
+function distribute(jobs: readonly HeadJob[], result: HeadResult): void {
+  const [top, perRow] = [result.topIds, result.targetLogits ?? []].map(({ length }) => length / jobs.length);
   jobs.forEach((job, row) => {
-    const target = (index: number) => result.targetLogits![row * perRow + index]! - result.logSumExp[row]!;
-    job.use({ result, row, top, target });
+    const target = (index: number) => result.targetLogits![row * perRow! + index]! - result.logSumExp[row]!;
+    job.use({ result, row, top: top!, target });
   });
 }
 
@@ -97,9 +89,16 @@ function nextToken(sequence: GenerateSequence, row: number): HeadJob {
   return { row, ...sequence.needs, targets: [], use: (outcome) => sequence.accept(outcome) };
 }
 
+/** Jobs of a newcomer's own tokens: its options, or its prompt where that is asked for. */
+function scoringOf(sequence: Sequence, start: number): { jobs: HeadJob[]; finish: () => void } {
+  if (sequence.kind === 'score') return scoreJobs(sequence, start);
+  if (sequence.request.promptLogprobs) return promptJobs(sequence, start);
+  return { jobs: [], finish: () => {} };
+}
+
 function promptJobs(sequence: GenerateSequence, start: number) {
   const logprobs: number[] = [];
-  const scoring = sequence.prompt.slice(1).map(
+  const jobs = sequence.prompt.slice(1).map(
     (token, i): HeadJob => ({
       row: start + i,
       top: 1,
@@ -110,7 +109,7 @@ function promptJobs(sequence: GenerateSequence, start: number) {
       },
     }),
   );
-  return { scoring, finish: () => sequence.setPromptLogprobs(logprobs) };
+  return { jobs, finish: () => sequence.setPromptLogprobs(logprobs) };
 }
 
 function scoreJobs(sequence: ScoreSequence, start: number) {
@@ -121,7 +120,7 @@ function scoreJobs(sequence: ScoreSequence, start: number) {
     wanted.set(row, tokens);
   }
   const outcomes = new Map<string, { logprob: number; isTop: boolean }>();
-  const scoring = Array.from(wanted, ([treeRow, targets]): HeadJob => {
+  const jobs = Array.from(wanted, ([treeRow, targets]): HeadJob => {
     const use = ({ result, row, top, target }: RowOutcome) => {
       targets.forEach((token, i) => {
         outcomes.set(`${treeRow} ${token}`, { logprob: target(i), isTop: result.topIds[row * top] === token });
@@ -130,5 +129,5 @@ function scoreJobs(sequence: ScoreSequence, start: number) {
     return { row: start + treeRow, top: 1, all: false, targets, use };
   });
   const finish = () => sequence.accept((row, token) => outcomes.get(`${row} ${token}`)!);
-  return { scoring, finish };
+  return { jobs, finish };
 }

@@ -1,0 +1,72 @@
+/**
+ * One layer after another, whether its weights lie in memory or stream by: what the loop asks for in each sweep.
+ */
+import type { Backend, HeadResult, LayerWeights, Projection, Targets } from '../backends/backend.js';
+import { gatherRows, type PackedMatrix, widen } from '../memory/packed.js';
+import type { ModelConfig } from '../model/config.js';
+
+/** What is wanted of the logits of some rows, over the whole vocabulary. */
+export interface LogitsRequest {
+  /** (rows, hiddenSize), as the last layer left them. */
+  readonly hidden: Float32Array;
+  readonly top: number;
+  readonly targets?: Targets;
+  readonly all?: boolean;
+}
+
+export interface LayerCompute {
+  /** Embeddings of the tokens at their positions: (rows, hiddenSize). */
+  embed(tokens: Int32Array, positions: Int32Array): Promise<Float32Array>;
+  /** @param layer of the decoder, from 0 */
+  project(layer: number, hidden: Float32Array, positions: Int32Array): Promise<Projection>;
+  finish(layer: number, hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
+  /** Once in every sweep, whether or not any row needs logits: weights that stream by pass here too. */
+  logits(request: LogitsRequest | undefined): Promise<HeadResult | undefined>;
+}
+
+/** All weights in memory. @param layers embedding first, head last */
+export function residentCompute(backend: Backend, config: ModelConfig, layers: readonly LayerWeights[]): LayerCompute {
+  const [embedding, head] = [layers[0]!, layers[config.numLayers + 1]!];
+  return {
+    async embed(tokens, positions) {
+      const gathered = gatherRows(embedding.tokens!, tokens);
+      return placeRows(backend, config, gathered, positions, embedding);
+    },
+    project: (layer, hidden, positions) => backend.project(layers[layer + 1]!, hidden, positions),
+    finish: (layer, hidden, attended) => backend.finish(layers[layer + 1]!, hidden, attended),
+    async logits(request) {
+      if (!request) return undefined;
+      const { hidden, ...wanted } = request;
+      return backend.head(head.tokens!, { input: await headInput(backend, hidden, head), ...wanted });
+    },
+  };
+}
+
+/** Embeddings to the hidden size, with learned positions where the model has them. */
+export async function placeRows(
+  backend: Backend,
+  config: ModelConfig,
+  gathered: Float32Array,
+  positions: Int32Array,
+  { project, positions: table }: { readonly project?: PackedMatrix; readonly positions?: PackedMatrix },
+): Promise<Float32Array> {
+  const hidden = project ? await backend.multiply(gathered, project) : gathered;
+  if (config.positions.kind !== 'learned') return hidden;
+  const { offset } = config.positions;
+  const learned = gatherRows(
+    table!,
+    positions.map((position) => position + offset),
+  );
+  for (let i = 0; i < hidden.length; i++) hidden[i]! += learned[i]!;
+  return hidden;
+}
+
+/** What the vocabulary is multiplied with. */
+export async function headInput(
+  backend: Backend,
+  hidden: Float32Array,
+  { norm, normBias, project }: Pick<LayerWeights, 'norm' | 'normBias' | 'project'>,
+): Promise<Float32Array> {
+  const normed = norm ? await backend.norm(hidden, widen(norm), normBias && widen(normBias)) : hidden;
+  return project ? backend.multiply(normed, project) : normed;
+}
