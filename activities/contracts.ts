@@ -31,6 +31,8 @@ export interface RunPipelineInput {
 export interface ResumedRun {
   readonly nextShard: number;
   readonly totals: RunTotals;
+  /** Rows whose parts were not there already. */
+  readonly computedRows: number;
   /** When the first shard was asked for, in milliseconds since 1970. */
   readonly inferringSince: number;
 }

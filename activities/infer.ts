@@ -1,0 +1,126 @@
+/** The activity of a device: one shard of prompts in, one part of answers out. */
+
+import { join } from 'node:path';
+import { cancellationSignal } from '@temporalio/activity';
+import { partIsValid, readPart, writePart } from '../datasets/output.js';
+import type { AnswerRow } from '../datasets/rows.js';
+import { readShard } from '../datasets/shard.js';
+import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
+import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
+import { openEnginePool } from './engine-pool.js';
+import { explainingFailures } from './failures.js';
+import { withHeartbeat } from './heartbeat.js';
+import { partPath } from './parts.js';
+import { replaced } from './plan.js';
+import { answersOf, requestOf } from './rows.js';
+import { type RunFile, readRunFile } from './run-file.js';
+
+export interface DeviceOptions {
+  readonly openEngine: (options: EngineOptions) => Promise<Engine>;
+}
+
+export interface Device {
+  readonly activities: DeviceActivities;
+  /** Gives the memory of the engine back, once no activity runs. */
+  close(): Promise<void>;
+}
+
+export function openDevice({ openEngine }: DeviceOptions): Device {
+  const pool = openEnginePool(openEngine);
+
+  async function inferShard({ run, shard }: ShardInput): Promise<ShardOutcome> {
+    const file = readRunFile(run.runDir);
+    if (file.fingerprint !== run.fingerprint) throw replaced(run);
+    const path = partPath(shard.index);
+    const absolute = join(run.runDir, path);
+    const identity = { fingerprint: run.fingerprint, shardSha256: shard.sha256 };
+    if (partIsValid(absolute, { ...identity, rows: shard.rows })) {
+      return outcomeOf(shard.index, path, await readPart(absolute), undefined);
+    }
+
+    const rows = readShard(join(run.runDir, shard.path), shard.sha256);
+    const asked = rows.filter((row) => row.error === null);
+    const signal = cancellationSignal();
+    const began: { at?: number } = {};
+    let progress: EngineProgress | undefined;
+    const results = await withHeartbeat(
+      () =>
+        pool.use(engineOptions(file), (engine) => {
+          began.at = performance.now();
+          return engine.run(
+            asked.map((row) => requestOf(row, shard.ask)),
+            {
+              signal,
+              onProgress: (latest) => {
+                progress = latest;
+              },
+            },
+          );
+        }),
+      () => heartbeatDetails(shard, rows.length - asked.length, progress, secondsSince(began.at)),
+    );
+    const seconds = secondsSince(began.at);
+    // A worker that was thought dead leaves the part to the one that took over.
+    signal.throwIfAborted();
+    const answers = answersOf(rows, results);
+    const { engineVersion, pipeline } = file;
+    writePart(absolute, answers, { ...identity, engineVersion, columns: pipeline.columns });
+    return outcomeOf(shard.index, path, answers, seconds);
+  }
+
+  return {
+    activities: { inferShard: (input) => explainingFailures(() => inferShard(input)) },
+    close: () => pool.close(),
+  };
+}
+
+function engineOptions({ modelPath, pipeline }: RunFile): EngineOptions {
+  const { backend, threads, gpuBatchSize, numGpuBatches } = pipeline.engine;
+  return {
+    model: modelPath,
+    backend,
+    ...(threads === undefined ? {} : { threads }),
+    ...(gpuBatchSize === undefined ? {} : { gpuBatchSize }),
+    ...(numGpuBatches === undefined ? {} : { numGpuBatches }),
+  };
+}
+
+function heartbeatDetails(
+  shard: ShardInput['shard'],
+  rowsWithoutQuestion: number,
+  progress: EngineProgress | undefined,
+  seconds: number,
+): ShardHeartbeat {
+  const { finished = 0, promptTokens = 0, generatedTokens = 0 } = progress ?? {};
+  return {
+    shard: shard.path,
+    rowsDone: rowsWithoutQuestion + finished,
+    rows: shard.rows,
+    promptTokens,
+    generatedTokens,
+    tokensPerSecond: seconds > 0 ? Math.round((promptTokens + generatedTokens) / seconds) : 0,
+  };
+}
+
+/** @param seconds undefined where the part was there already. */
+function outcomeOf(
+  index: number,
+  path: string,
+  answers: readonly AnswerRow[],
+  seconds: number | undefined,
+): ShardOutcome {
+  return {
+    index,
+    path,
+    rows: answers.length,
+    errors: answers.filter((answer) => answer.error !== null).length,
+    promptTokens: answers.reduce((sum, answer) => sum + answer.promptTokens, 0),
+    generatedTokens: answers.reduce((sum, answer) => sum + answer.completionTokens, 0),
+    seconds: seconds ?? 0,
+    reused: seconds === undefined,
+  };
+}
+
+function secondsSince(start: number | undefined): number {
+  return start === undefined ? 0 : (performance.now() - start) / 1000;
+}

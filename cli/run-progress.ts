@@ -1,0 +1,42 @@
+/** Where a run stands now: what its workflow has counted, and what the shards under way say in their heartbeats. */
+import { type Client, defaultPayloadConverter, type WorkflowExecutionDescription } from '@temporalio/client';
+import type { RunProgress, ShardHeartbeat } from '../activities/contracts.js';
+
+/** A query waits for a worker; where none answers in time the next one may. */
+const QUERY_MILLISECONDS = 5_000;
+
+/** @returns undefined while nobody can answer: no worker, or the server is away. */
+export async function readProgress(
+  client: Client,
+  workflowId: string,
+  signal?: AbortSignal,
+): Promise<RunProgress | undefined> {
+  const handle = client.workflow.getHandle(workflowId);
+  const answer = Promise.all([handle.query<RunProgress>('progress'), handle.describe()]);
+  const timeout = AbortSignal.timeout(QUERY_MILLISECONDS);
+  try {
+    const limit = signal ? AbortSignal.any([signal, timeout]) : timeout;
+    const [counted, description] = await client.withAbortSignal(limit, () => answer);
+    return shardsUnderWay(description).reduce(addShard, counted);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Heartbeats of the activities that are pending, the engine's among them. */
+export function shardsUnderWay({ raw }: WorkflowExecutionDescription): ShardHeartbeat[] {
+  return (raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) => {
+    const [payload] = heartbeatDetails?.payloads ?? [];
+    const details = payload && (defaultPayloadConverter.fromPayload(payload) as ShardHeartbeat | undefined);
+    return details?.shard ? [details] : [];
+  });
+}
+
+function addShard(progress: RunProgress, shard: ShardHeartbeat): RunProgress {
+  return {
+    ...progress,
+    rows: progress.rows + shard.rowsDone,
+    promptTokens: progress.promptTokens + shard.promptTokens,
+    generatedTokens: progress.generatedTokens + shard.generatedTokens,
+  };
+}

@@ -1,0 +1,193 @@
+/**
+ * One run from the command line's side: the workflow is started or found under way, a worker of this process computes,
+ * and progress is told until the result is there.
+ *
+ * Interrupted, the workflow stays open in the server's database: the same command finds it and goes on.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  isGrpcServiceError,
+  WorkflowFailedError,
+  type WorkflowHandleWithFirstExecutionRunId,
+  WorkflowIdConflictPolicy,
+} from '@temporalio/client';
+import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
+import type { RunProgress, RunResult } from '../activities/contracts.js';
+import { fromFailure } from '../activities/failures.js';
+import { deviceQueueOf, SHARED_QUEUE } from '../activities/queues.js';
+import { prepareRunDirectory, type RunFile, runInputOf } from '../activities/run-file.js';
+import type { Pipeline } from '../datasets/spec.js';
+import type { Engine, EngineOptions } from '../engine/requests.js';
+import type { runPipeline } from '../workflows/run.js';
+import type { TemporalConnection } from './connection.js';
+import { readProgress } from './run-progress.js';
+import { searchAttributesOf } from './search-attributes.js';
+import { startEmbeddedWorker } from './worker.js';
+
+export interface ExecuteOptions {
+  readonly pipeline: Pipeline;
+  /** What the engine opens for the pipeline's model. */
+  readonly modelPath: string;
+  readonly temporal: TemporalConnection;
+  /** Does this run again; shown in the report. */
+  readonly command: string;
+  readonly cacheDir: string;
+  readonly openEngine: (options: EngineOptions) => Promise<Engine>;
+  readonly resolveModel: (reference: string) => string;
+  /** Queue of workers elsewhere; then none is started here. */
+  readonly queue?: string;
+  /** The workflow is there: its id, its page in the UI, and whether an earlier command had started it. */
+  readonly onStarted?: (run: StartedRun) => void;
+  /** About once a second. */
+  readonly onProgress?: (progress: RunProgress) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface StartedRun {
+  readonly workflowId: string;
+  readonly runDir: string;
+  readonly url: string | undefined;
+  readonly resumed: boolean;
+}
+
+/** Shards under way at once: some more than devices, so that a device never waits for the workflow. */
+export const WINDOW_SIZE = 8;
+/** About six events a shard; Temporal advises to stay below a few thousand. */
+export const SHARDS_PER_EXECUTION = 250;
+
+const PROGRESS_MILLISECONDS = 1_000;
+const RETRY_MILLISECONDS = 500;
+
+/** Starts the run, or joins it where it is under way, and waits for its result. */
+export async function executeRun(options: ExecuteOptions): Promise<RunResult> {
+  const { temporal, queue, signal } = options;
+  const file = await prepareRunDirectory(options);
+  signal?.throwIfAborted();
+  const { handle, resumed, workflowQueue } = await startOrJoin(options, file, queue ?? `zigzag-${file.workflowId}`);
+  options.onStarted?.(startedRun(options, file, resumed));
+  const worker = queue ? undefined : await startEmbeddedWorker({ ...options, queue: workflowQueue });
+  const over = new AbortController();
+  try {
+    const reporting = reportProgress(options, handle, over.signal);
+    const result = await Promise.race([
+      resultOf(handle, over.signal),
+      whenAborted(signal, over.signal),
+      temporal.lost,
+      worker ? worker.stopped.then(() => new Promise<never>(() => {})) : new Promise<never>(() => {}),
+    ]);
+    over.abort();
+    await reporting;
+    return result;
+  } finally {
+    over.abort();
+    await worker?.shutdown();
+  }
+}
+
+/** Starts the run on workers elsewhere, or finds it under way, and returns at once. */
+export async function startDetached(options: ExecuteOptions): Promise<StartedRun> {
+  const file = await prepareRunDirectory(options);
+  const { resumed } = await startOrJoin(options, file, options.queue ?? SHARED_QUEUE);
+  const started = startedRun(options, file, resumed);
+  options.onStarted?.(started);
+  return started;
+}
+
+type RunHandle = WorkflowHandleWithFirstExecutionRunId<typeof runPipeline>;
+
+interface Joined {
+  readonly handle: RunHandle;
+  readonly resumed: boolean;
+  /** Where the workflow waits for workers: that of the command that started it. */
+  readonly workflowQueue: string;
+}
+
+async function startOrJoin({ temporal, pipeline }: ExecuteOptions, file: RunFile, queue: string): Promise<Joined> {
+  const { workflowId, modelFacts, identity } = file;
+  const { client } = temporal;
+  const before = await client.workflow
+    .getHandle(workflowId)
+    .describe()
+    .catch(() => undefined);
+  const handle = await client.workflow.start<typeof runPipeline>('runPipeline', {
+    workflowId,
+    workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
+    taskQueue: queue,
+    args: [
+      {
+        run: runInputOf(file),
+        deviceQueue: deviceQueueOf(queue, pipeline.engine.device),
+        windowSize: WINDOW_SIZE,
+        shardsPerExecution: SHARDS_PER_EXECUTION,
+      },
+    ],
+    staticSummary: `${pipeline.name}: ${modelFacts.file}`.slice(0, 200),
+    staticDetails: detailsOf(file),
+    memo: { runDir: pipeline.runDir, fingerprint: file.fingerprint, model: identity.model },
+    ...(temporal.hasSearchAttributes ? { typedSearchAttributes: searchAttributesOf(pipeline) } : {}),
+  });
+  const resumed = before?.status.name === 'RUNNING';
+  return { handle, resumed, workflowQueue: resumed ? before.taskQueue : queue };
+}
+
+function detailsOf({ pipeline, modelFacts, command }: RunFile): string {
+  const { work } = pipeline;
+  const asked = work.kind === 'tasks' ? work.tasks.map((task) => task.name) : work.source.files;
+  return [
+    `Runs \`${modelFacts.file}\` (${modelFacts.family}) over ${asked.map((name) => `\`${name}\``).join(', ')}.`,
+    '',
+    `Outputs and report: \`${pipeline.runDir}\``,
+    '',
+    `Again, or further: \`${command}\``,
+  ].join('\n');
+}
+
+function startedRun({ temporal }: ExecuteOptions, file: RunFile, resumed: boolean): StartedRun {
+  const { workflowId, pipeline } = file;
+  return { workflowId, runDir: pipeline.runDir, url: temporal.workflowUrl(workflowId), resumed };
+}
+
+async function reportProgress({ temporal, onProgress }: ExecuteOptions, handle: RunHandle, over: AbortSignal) {
+  while (onProgress && !over.aborted) {
+    const progress = await readProgress(temporal.client, handle.workflowId, over);
+    if (progress && !over.aborted) onProgress(progress);
+    await sleep(PROGRESS_MILLISECONDS, undefined, { signal: over }).catch(() => undefined);
+  }
+}
+
+/** Waits through outages of the server: it may be restarting. */
+async function resultOf(handle: RunHandle, over: AbortSignal): Promise<RunResult> {
+  for (;;) {
+    try {
+      return await handle.result();
+    } catch (error) {
+      if (error instanceof WorkflowFailedError) throw reasonOf(error);
+      if (!isGrpcServiceError(error) || over.aborted) throw error;
+      await sleep(RETRY_MILLISECONDS);
+    }
+  }
+}
+
+/** What the workflow died of, as the command line explains it. */
+function reasonOf(error: WorkflowFailedError): Error {
+  const { cause } = error;
+  if (cause instanceof ApplicationFailure) return fromFailure(cause);
+  if (cause instanceof CancelledFailure)
+    return new RunEndedError('the run was cancelled; the same command starts it again');
+  if (cause instanceof TerminatedFailure)
+    return new RunEndedError('the run was terminated; the same command starts it again');
+  return cause ?? error;
+}
+
+/** Somebody ended the run on purpose. */
+export class RunEndedError extends Error {
+  override readonly name = 'RunEndedError';
+}
+
+function whenAborted(signal: AbortSignal | undefined, over: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = () => reject(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort, { once: true, signal: over });
+  });
+}

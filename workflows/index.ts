@@ -1,0 +1,3 @@
+/** The workflows that a worker knows. */
+export { runPipeline } from './run.js';
+export { scheduledRun } from './scheduled.js';

@@ -1,0 +1,137 @@
+/**
+ * One run: plan it, answer its shards, report.
+ *
+ * Shards pass through a sliding window of activities, each of which writes one part. After some hundred shards the
+ * workflow continues as new, with its totals, so that its history stays short whatever the size of the dataset.
+ */
+import {
+  ActivityCancellationType,
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  makeContinueAsNewFunc,
+  proxyActivities,
+  setCurrentDetails,
+  setHandler,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type {
+  DeviceActivities,
+  PlanActivities,
+  PlannedRun,
+  RunPipelineInput,
+  RunResult,
+} from '../activities/contracts.js';
+import { failureOf } from './failure.js';
+import { progressMarkdown } from './markdown.js';
+import { addOutcome, answerQuery, beginProgress, type Progress, progressQuery } from './progress.js';
+
+// Waiting for the confirmation of a cancelled activity leaves nobody writing when the workflow has ended.
+const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
+// Which failures another attempt can help is decided where they arise; one that can is tried again without hurry.
+const retry = { initialInterval: '1 second', maximumInterval: '30 seconds' };
+
+// Planning and reporting stream over the whole dataset; one row of it may keep the thread for a while.
+const { planRun, reportRun } = proxyActivities<PlanActivities>({
+  startToCloseTimeout: '1 day',
+  heartbeatTimeout: '2 minutes',
+  cancellationType,
+  retry,
+});
+
+/** As makeContinueAsNewFunc names it: a scheduled run, too, continues as this workflow. */
+const continueRun = makeContinueAsNewFunc<typeof runPipeline>({ workflowType: 'runPipeline' });
+
+export async function runPipeline(input: RunPipelineInput): Promise<RunResult> {
+  const { run } = input;
+  const progress = beginProgress(input.resumed);
+  setHandler(progressQuery, () => answerQuery(progress));
+  show(input, progress);
+
+  const firstShard = input.resumed?.nextShard ?? 0;
+  const summary = `Plan ${run.name}`;
+  const page = await explained('', () =>
+    planRun.executeWithOptions({ summary }, [{ run, firstShard, maxShards: input.shardsPerExecution }]),
+  );
+  progress.stage = 'inferring';
+  progress.plannedRows = page.rows;
+  progress.plannedShards = page.shardCount;
+  progress.inferringSince ??= Date.now();
+  show(input, progress);
+
+  const nextShard = firstShard + (await inferPage(input, page, progress));
+  if (nextShard < page.shardCount) {
+    const { totals, computedRows, inferringSince } = progress;
+    return continueRun({ ...input, resumed: { nextShard, totals, computedRows, inferringSince } });
+  }
+
+  progress.stage = 'scoring';
+  show(input, progress);
+  const result = await explained('report: ', () =>
+    reportRun.executeWithOptions({ summary: `Score and report ${run.name}` }, [{ run, totals: progress.totals }]),
+  );
+  progress.stage = 'done';
+  show(input, progress);
+  return result;
+}
+
+/** @returns how many shards of the page were answered: all, unless the history became long before. */
+async function inferPage(input: RunPipelineInput, page: PlannedRun, progress: Progress): Promise<number> {
+  const { inferShard } = proxyActivities<DeviceActivities>({
+    taskQueue: input.deviceQueue,
+    // A shard may compute for hours, but a worker that is silent for this long is gone.
+    startToCloseTimeout: '1 day',
+    heartbeatTimeout: '20 seconds',
+    cancellationType,
+    retry,
+  });
+  const running = new Set<Promise<void>>();
+  const scope = new CancellationScope();
+
+  function start(shard: PlannedRun['shards'][number]): void {
+    const name = `${shard.task}, shard ${shard.index + 1} of ${page.shardCount}`;
+    const one = explained(`${name}: `, () =>
+      inferShard.executeWithOptions({ summary: `${name}, ${shard.rows} rows` }, [{ run: input.run, shard }]),
+    )
+      .then((outcome) => {
+        addOutcome(progress, outcome);
+        show(input, progress);
+      })
+      .finally(() => running.delete(one));
+    running.add(one);
+  }
+
+  try {
+    return await scope.run(async () => {
+      let started = 0;
+      for (const shard of page.shards) {
+        if (running.size >= input.windowSize) await Promise.race(running);
+        if (workflowInfo().continueAsNewSuggested) break;
+        start(shard);
+        started += 1;
+      }
+      await Promise.all(running);
+      return started;
+    });
+  } catch (error) {
+    // The first failure decides; what still computes is told to stop, and waited for.
+    scope.cancel();
+    await CancellationScope.nonCancellable(() => Promise.allSettled(running));
+    throw error;
+  }
+}
+
+function show(input: RunPipelineInput, progress: Progress): void {
+  setCurrentDetails(progressMarkdown(input.run, progress, Date.now()));
+}
+
+/** An activity's own reason, in place of "activity task failed". */
+async function explained<T>(what: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    const { message, type, details, cause } = failureOf(error);
+    throw ApplicationFailure.create({ message: `${what}${message}`, type, details, cause, nonRetryable: true });
+  }
+}
