@@ -4,6 +4,7 @@
 import { type Content, type Html, html } from './report-escape.js';
 import { type Galleries, type ReportedTask, type ReportFacts, tasksOf } from './report-facts.js';
 import { count } from './report-format.js';
+import { shownRows } from './report-gallery.js';
 import { choicesOf, type Sample, type TaskScores } from './score.js';
 
 /** Characters of a prompt that a report shows: its end, where the question is. */
@@ -68,7 +69,9 @@ ${samples.map((sample, place) => row(sample, verdicts[place]!, task))}
 
 function whichRows(samples: readonly Sample[], { rows }: TaskScores): string {
   if (samples.length === rows) return rows === 1 ? 'The only row.' : `All ${count(rows)} rows.`;
-  return `${count(samples.length)} of ${count(rows)} rows: the first of the dataset, and the first with an error. All of them are in the files below.`;
+  const further = samples.length - shownRows;
+  const errors = further === 0 ? '' : ` and ${count(further)} more with an error`;
+  return `The first ${count(shownRows)} of ${count(rows)} rows${errors}; all of them are in the files below.`;
 }
 
 function row(sample: Sample, verdict: Verdict, task: ReportedTask | undefined): Html {
@@ -137,10 +140,11 @@ function columnTable(columns: Readonly<Record<string, unknown>>): Html {
   )}</tbody></table>`;
 }
 
-/** What is asked: the end of the prompt, without the examples before it and the cue after it. */
+/** What is asked: the last paragraph of the prompt, without the marks of a chat template. */
 function question(prompt: string): string {
+  const plain = prompt.replace(/<\|[^|<>]*\|>(?:system|user|assistant)?/g, ' ');
   return oneLine(
-    prompt
+    plain
       .split(/\n\s*\n/)
       .filter((part) => part.trim() !== '')
       .at(-1) ?? '',

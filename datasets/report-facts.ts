@@ -16,7 +16,7 @@ export interface RunFacts {
   readonly command: string;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
-  readonly totals: RunWork;
+  readonly totals: Pick<RunWork, 'seconds' | 'shards' | 'reusedShards'>;
 }
 
 export interface RunWork {
@@ -31,6 +31,7 @@ export interface RunWork {
 }
 
 export interface ReportFacts extends RunFacts {
+  readonly totals: RunWork;
   readonly scores: readonly TaskScores[];
   /** Paths relative to the run directory. */
   readonly parts: readonly string[];

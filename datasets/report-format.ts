@@ -16,7 +16,7 @@ export function percent(share: number): string {
 
 /** 0.4 s, 41 s, 3 min 05 s, 2 h 07 min. */
 export function duration(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   const minutes = Math.floor(whole / 60);
@@ -26,7 +26,7 @@ export function duration(seconds: number): string {
 
 /** Three figures: 0.512, 41.3, 1,161. */
 export function rate(value: number): string {
-  if (value >= 100) return count(value);
+  if (value >= 99.95) return count(value);
   return value.toPrecision(3);
 }
 

@@ -7,7 +7,7 @@ import { compareRowKeys, rowKey } from './report-samples.js';
 import type { Sample } from './score.js';
 
 /** A report with more rows opens slowly in a browser; all of them are in the parts. */
-const shownRows = 200;
+export const shownRows = 200;
 /** Rows with errors beyond the first `shownRows`: they are few and a person looks for them. */
 const shownErrors = 20;
 

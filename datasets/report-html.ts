@@ -98,7 +98,7 @@ function scoresSection(facts: ReportFacts): Html | null {
   );
   return html`<section class="card" id="scores">
 <h2>Scores</h2>
-<p class="hint">Share of right answers. The whisker is the 95 % interval of the mean${guessing ? html`; the dashed line is what guessing would give` : null}.</p>
+<p class="hint">Share of right answers. ± is one standard error, the whisker the 95 % interval${guessing ? html`; the dashed line is what guessing would give` : null}.</p>
 ${scoreChart(scored)}
 <details class="more"><summary>All figures</summary><div class="wide"><table>
 <thead><tr><th>Task</th><th>Version</th><th>Metric</th><th>Filter</th><th class="n">n-shot</th><th class="n">Value</th><th class="n">Stderr</th><th class="n">95 % interval</th><th class="n">Guessing</th><th class="n">Rows</th><th class="n">Errors</th></tr></thead>
@@ -125,7 +125,7 @@ function runSection(facts: ReportFacts): Html {
 <h2>Do it again</h2>
 <p class="hint">The same command on the same files gives the same answers; the fingerprint covers everything that can change one.</p>
 <pre class="command"><code>${facts.command}</code></pre>
-<dl class="facts">${known.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+<dl class="facts">${known.map(([name, value]) => html`<div class="${name === 'Fingerprint' ? 'whole' : ''}"><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
 </section>`;
 }
 

@@ -85,5 +85,13 @@ function table(
   const rule = widths.map((width, column) =>
     rightAligned.includes(column) ? `${'-'.repeat(width - 1)}:` : '-'.repeat(width),
   );
-  return [line(headers), line(rule), ...cells.map(line)].join('\n');
+  return [
+    `|${headers.map((header, column) => centred(header, widths[column]!)).join('|')}|`,
+    line(rule),
+    ...cells.map(line),
+  ].join('\n');
+}
+
+function centred(text: string, width: number): string {
+  return text.padStart(text.length + Math.floor((width - text.length) / 2)).padEnd(width);
 }

@@ -3,8 +3,8 @@
  */
 
 export const reportStyle = `
-:root{--page:#f5f6f8;--card:#fff;--ink:#161a23;--soft:#5c6575;--line:#e4e7ed;--field:#f3f4f7;--accent:#4f46e5;--accent-soft:#c9c6f8;--good:#157f4b;--good-soft:#e4f5eb;--bad:#b3261e;--bad-soft:#fdebe9;--shadow:0 1px 2px rgba(16,24,40,.05),0 8px 24px -12px rgba(16,24,40,.12)}
-@media (prefers-color-scheme:dark){:root{--page:#0d1016;--card:#151a23;--ink:#e8ebf1;--soft:#98a2b4;--line:#272e3b;--field:#1c222d;--accent:#8f8bff;--accent-soft:#3a3a78;--good:#56d28c;--good-soft:#12301f;--bad:#ff8a80;--bad-soft:#3a1a1a;--shadow:0 1px 2px rgba(0,0,0,.4)}}
+:root{--page:#f5f6f8;--card:#fff;--ink:#161a23;--soft:#5c6575;--line:#e4e7ed;--field:#f3f4f7;--accent:#4f46e5;--on-accent:#fff;--accent-soft:#c9c6f8;--good:#157f4b;--good-soft:#e4f5eb;--bad:#b3261e;--bad-soft:#fdebe9;--shadow:0 1px 2px rgba(16,24,40,.05),0 8px 24px -12px rgba(16,24,40,.12)}
+@media (prefers-color-scheme:dark){:root{--page:#0d1016;--card:#151a23;--ink:#e8ebf1;--soft:#98a2b4;--line:#272e3b;--field:#1c222d;--accent:#9d99ff;--on-accent:#0d1016;--accent-soft:#3a3a78;--good:#56d28c;--good-soft:#12301f;--bad:#ff8a80;--bad-soft:#3a1a1a;--shadow:0 1px 2px rgba(0,0,0,.4)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
@@ -19,15 +19,15 @@ a:hover{text-decoration:underline}
 .brand{display:flex;align-items:center;gap:10px;font-weight:650}
 .brand time{margin-left:auto;font-weight:400;color:var(--soft);font-size:14px}
 .logo rect{fill:var(--accent)}
-.logo path{fill:none;stroke:#fff;stroke-width:3;stroke-linecap:round;stroke-linejoin:round}
+.logo path{fill:none;stroke:var(--on-accent);stroke-width:3;stroke-linecap:round;stroke-linejoin:round}
 .lead{font-size:17px;color:var(--soft);overflow-wrap:anywhere}
 .lead b{color:var(--ink);font-weight:600}
 .tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:12px;margin:26px 0 0}
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:14px;box-shadow:var(--shadow)}
 .tile{padding:16px 18px}
 .tile dt{color:var(--soft);font-size:13px}
-.tile dd{margin:2px 0 0;font-size:26px;font-weight:650;letter-spacing:-.02em;line-height:1.25}
-.tile .note{font-size:13px;font-weight:400;letter-spacing:0;color:var(--soft)}
+.tile dd{margin:2px 0 0;font-size:26px;font-weight:650;letter-spacing:-.02em;line-height:1.25;white-space:nowrap}
+.tile .note{white-space:normal;font-size:13px;font-weight:400;letter-spacing:0;color:var(--soft)}
 .card{padding:24px 26px 26px;margin-top:16px}
 .hint{color:var(--soft);font-size:14px}
 .good{color:var(--good)}.bad{color:var(--bad)}
@@ -65,11 +65,11 @@ button,input{font:inherit;color:inherit}
 .filters{display:flex;flex-wrap:wrap;gap:6px}
 .filters button{border:1px solid var(--line);background:var(--card);border-radius:999px;padding:4px 13px;cursor:pointer;font-size:14px}
 .filters button span{color:var(--soft)}
-.filters button[aria-pressed=true]{background:var(--accent);border-color:var(--accent);color:#fff}
-.filters button[aria-pressed=true] span{color:rgba(255,255,255,.8)}
+.filters button[aria-pressed=true]{background:var(--accent);border-color:var(--accent);color:var(--on-accent)}
+.filters button[aria-pressed=true] span{color:inherit;opacity:.8}
 input[type=search]{border:1px solid var(--line);background:var(--field);border-radius:9px;padding:5px 12px;font-size:14px;min-width:230px}
 :is(button,input,summary,a):focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-.rows{border:1px solid var(--line);border-radius:11px;overflow:hidden;max-height:640px;overflow-y:auto}
+.rows{border:1px solid var(--line);border-radius:11px;overflow:hidden;max-height:720px;overflow-y:auto}
 .row-head,.row summary{display:grid;grid-template-columns:22px 64px minmax(0,1fr) minmax(0,.42fr) minmax(0,.5fr);gap:14px;padding:8px 14px;align-items:baseline}
 .row-head{color:var(--soft);font-size:13px;background:var(--field);position:sticky;top:0;z-index:1;border-bottom:1px solid var(--line)}
 .row+.row{border-top:1px solid var(--line)}
@@ -96,6 +96,7 @@ input[type=search]{border:1px solid var(--line);background:var(--field);border-r
 .facts{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:0 34px;margin:0}
 .facts div{display:flex;gap:14px;padding:8px 0;border-top:1px solid var(--line)}
 .facts dt{color:var(--soft);flex:0 0 104px;font-size:14px}
+.facts .whole{grid-column:1/-1}
 .facts dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .files{list-style:none;margin:0;padding:0}
 .files li{display:flex;flex-wrap:wrap;justify-content:space-between;gap:4px 18px;padding:7px 0;border-top:1px solid var(--line)}
@@ -103,7 +104,7 @@ input[type=search]{border:1px solid var(--line);background:var(--field);border-r
 .files span{color:var(--soft);font-size:14px}
 footer{color:var(--soft);font-size:13px;text-align:center;margin-top:30px}
 [hidden]{display:none!important}
-@media (max-width:760px){main{padding:26px 14px 40px}h1{font-size:27px}.tiles{grid-template-columns:repeat(2,1fr)}.card{padding:18px 16px 20px}.chart-line{grid-template-columns:1fr auto;gap:0 14px}.chart-plot{grid-column:1/-1;order:3}.chart-axis{grid-template-columns:1fr}.chart-axis>div:not(.ticks){display:none}.facts{grid-template-columns:1fr}.row-head{display:none}.row summary{grid-template-columns:22px minmax(0,1fr)}.row .id{display:none}.row .text{grid-column:2}.row .body{padding-left:16px}input[type=search]{width:100%}}
+@media (max-width:760px){main{padding:26px 14px 40px}h1{font-size:27px}.tile dd{font-size:22px}.tiles{grid-template-columns:repeat(2,1fr)}.card{padding:18px 16px 20px}.chart-line{grid-template-columns:1fr auto;gap:0 14px}.chart-plot{grid-column:1/-1;order:3}.chart-axis{grid-template-columns:1fr}.chart-axis>div:not(.ticks){display:none}.facts{grid-template-columns:1fr}.row-head{display:none}.row summary{grid-template-columns:22px minmax(0,1fr)}.row .id{display:none}.row .text{grid-column:2}.row .body{padding-left:16px}input[type=search]{width:100%}}
 @media print{body{background:#fff}.card,.tile{box-shadow:none;break-inside:avoid}.tools,.tabs{display:none}.rows{max-height:none}}
 `;
 

@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from './files.js';
 import { readPart } from './output.js';
-import { type ReportedTask, type ReportFacts, type RunFacts, tasksOf } from './report-facts.js';
+import { type ReportedTask, type ReportFacts, type RunFacts, type RunWork, tasksOf } from './report-facts.js';
 import { type Gallery, openGallery } from './report-gallery.js';
 import { reportHtml } from './report-html.js';
 import { reportMarkdown } from './report-markdown.js';
@@ -52,7 +52,13 @@ export async function writeReport(source: ReportSource): Promise<Report> {
   try {
     const scores = await scoreRun(tasks, readShards(source, log.open), log.add);
     const { taskHashes, sampleFiles } = log.finish();
-    const facts: ReportFacts = { ...run, scores, parts: shards.map(({ part }) => part), sampleFiles };
+    const facts: ReportFacts = {
+      ...run,
+      totals: totalsOf(source, scores),
+      scores,
+      parts: shards.map(({ part }) => part),
+      sampleFiles,
+    };
     const files = {
       results: at('results.json'),
       markdown: at('report.md'),
@@ -67,6 +73,19 @@ export async function writeReport(source: ReportSource): Promise<Report> {
   } finally {
     log.close();
   }
+}
+
+function totalsOf({ totals }: ReportSource, scores: readonly TaskScores[]): RunWork {
+  const sum = (key: 'rows' | 'errors' | 'promptTokens' | 'generatedTokens') =>
+    scores.reduce((total, task) => total + task[key], 0);
+  const { seconds, shards, reusedShards } = totals;
+  const [rows, errors, promptTokens, generatedTokens] = [
+    sum('rows'),
+    sum('errors'),
+    sum('promptTokens'),
+    sum('generatedTokens'),
+  ];
+  return { rows, errors, promptTokens, generatedTokens, seconds, shards, reusedShards };
 }
 
 async function* readShards(
