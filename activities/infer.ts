@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { cancellationSignal } from '@temporalio/activity';
 import { partIsValid, readPart, writePart } from '../datasets/output.js';
 import type { AnswerRow } from '../datasets/rows.js';
-import { readShard } from '../datasets/shard.js';
+import { readManifest, readShard } from '../datasets/shard.js';
 import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
 import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
 import { openEnginePool } from './engine-pool.js';
@@ -64,7 +64,8 @@ export function openDevice({ openEngine }: DeviceOptions): Device {
     signal.throwIfAborted();
     const answers = answersOf(rows, results);
     const { engineVersion, pipeline } = file;
-    writePart(absolute, answers, { ...identity, engineVersion, columns: pipeline.columns });
+    const types = readManifest(run.runDir)?.columnTypes ?? {};
+    writePart(absolute, answers, { ...identity, engineVersion, columns: pipeline.columns, types });
     return outcomeOf(shard.index, path, answers, seconds);
   }
 

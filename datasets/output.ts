@@ -14,6 +14,7 @@ import {
   type SchemaElement,
 } from 'hyparquet';
 import { ByteWriter, type ColumnSource, ParquetWriter } from 'hyparquet-writer';
+import { type ColumnType, typeOf } from './column-types.js';
 import { InputError } from './errors.js';
 import { openAtomic } from './files.js';
 import type { AnswerRow } from './rows.js';
@@ -26,8 +27,6 @@ export interface PartIdentity {
   readonly fingerprint: string;
   readonly shardSha256: string;
 }
-
-export type ColumnType = 'string' | 'int64' | 'double' | 'boolean' | 'json';
 
 export interface PartOptions extends PartIdentity {
   readonly engineVersion: string;
@@ -193,22 +192,6 @@ function lowerCase(name: string): string {
 
 function plainValue(value: unknown): unknown {
   return value instanceof Date ? value.toISOString() : (value ?? null);
-}
-
-/** The narrowest type that holds every value. A column of nulls is one of strings. */
-function typeOf(values: readonly unknown[]): ColumnType {
-  const kinds = new Set(values.filter((value) => value !== null).map(kindOf));
-  if (kinds.size === 0) return 'string';
-  if (kinds.size === 1) return [...kinds][0]!;
-  return [...kinds].every((kind) => kind === 'int64' || kind === 'double') ? 'double' : 'json';
-}
-
-function kindOf(value: unknown): ColumnType {
-  if (typeof value === 'string') return 'string';
-  if (typeof value === 'boolean') return 'boolean';
-  if (typeof value === 'bigint') return BigInt.asIntN(64, value) === value ? 'int64' : 'json';
-  if (typeof value === 'number') return Number.isSafeInteger(value) && !Object.is(value, -0) ? 'int64' : 'double';
-  return 'json';
 }
 
 function stored(value: unknown, type: ColumnType): unknown {

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Field, Int32, List, Table, tableFromIPC, tableToIPC, Utf8, type Vector, vectorFromArray } from 'apache-arrow';
+import { type ColumnType, openColumnTypes } from './column-types.js';
 import { InputError } from './errors.js';
 import { writeFileAtomic } from './files.js';
 import type { Ask, PromptRow, ShardReference } from './rows.js';
@@ -18,6 +19,8 @@ export interface Manifest {
   /** Of the run that the shards were made for. */
   readonly fingerprint: string;
   readonly rows: number;
+  /** Of the source columns in the output, the same in all parts. */
+  readonly columnTypes: Readonly<Record<string, ColumnType>>;
   readonly shards: readonly ShardReference[];
 }
 
@@ -38,17 +41,20 @@ const manifestPath = (runDir: string) => join(runDir, 'shards', 'manifest.json')
  */
 export async function writeShards({ requests, runDir, fingerprint, shardRows }: ShardOptions): Promise<Manifest> {
   const shards: ShardReference[] = [];
+  const columns = openColumnTypes();
   for await (const { task, ask, rows } of tasksByLength(requests, join(runDir, 'shards'))) {
     for await (const group of grouped(rows, shardRows)) {
       const index = shards.length;
       const path = `shards/${String(index).padStart(5, '0')}.arrow`;
       const bytes = shardBytes(group);
+      for (const row of group) columns.add(row.columns);
       writeFileAtomic(join(runDir, path), bytes);
       const promptTokens = group.reduce((sum, row) => sum + row.promptTokens, 0);
       shards.push({ index, path, rows: group.length, sha256: sha256(bytes), task, ask, promptTokens });
     }
   }
-  const manifest = { fingerprint, rows: shards.reduce((sum, shard) => sum + shard.rows, 0), shards };
+  const rows = shards.reduce((sum, shard) => sum + shard.rows, 0);
+  const manifest = { fingerprint, rows, columnTypes: columns.types(), shards };
   writeFileAtomic(manifestPath(runDir), `${JSON.stringify({ version: manifestVersion, ...manifest }, null, 2)}\n`);
   return manifest;
 }
@@ -68,13 +74,13 @@ export function readManifest(runDir: string): Manifest | undefined {
   } catch (error) {
     throw new InputError(`${path}: not valid JSON; ${advice}`, { cause: error });
   }
-  const { version, fingerprint, rows, shards } = value;
+  const { version, fingerprint, rows, columnTypes = {}, shards } = value;
   if (version !== manifestVersion || fingerprint === undefined || rows === undefined || shards === undefined) {
     throw new InputError(
       `${path}: needs a manifest of version ${manifestVersion}, found version ${JSON.stringify(version)}; ${advice}`,
     );
   }
-  return { fingerprint, rows, shards };
+  return { fingerprint, rows, columnTypes, shards };
 }
 
 /** @throws InputError where the file is missing or is not the one that the manifest lists. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openColumnTypes } from '../../datasets/column-types.js';
 import { InputError } from '../../datasets/errors.js';
 import { type PartOptions, partIsValid, readPart, writePart } from '../../datasets/output.js';
 import type { AnswerRow } from '../../datasets/rows.js';
@@ -217,6 +218,25 @@ describe('a part', () => {
     writePart(path, [answer({ columns: { empty: null, whole: 1, number: 12 } })], { ...options, columns, types });
     expect(await query(`select typeof(empty) e, typeof(whole) w, number from '${path}'`)).toEqual([
       { e: 'DOUBLE', w: 'DOUBLE', number: '12' },
+    ]);
+  });
+});
+
+describe('the types of columns', () => {
+  it('are found over all rows of a run, so that its parts can be queried as one', async () => {
+    const rows = [{ size: null, mixed: 1 }, { size: 1, mixed: 'a' }, { size: 0.5 }];
+    const columnTypes = openColumnTypes();
+    for (const row of rows) columnTypes.add(row);
+    const types = columnTypes.types();
+    expect(types).toEqual({ size: 'double', mixed: 'json' });
+    for (const [index, columns] of rows.entries()) {
+      const row = answer({ rowId: `t/${index}`, columns });
+      writePart(join(directory, `${index}.parquet`), [row], { ...options, columns: ['size', 'mixed'], types });
+    }
+    expect(await query(`select size, mixed from '${directory}/*.parquet' order by row_id`)).toEqual([
+      { size: null, mixed: '1' },
+      { size: 1, mixed: '"a"' },
+      { size: 0.5, mixed: null },
     ]);
   });
 });
