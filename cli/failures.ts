@@ -1,12 +1,10 @@
 /**
  * From an error to what a person reads and a script tests: one message, one exit code, never a bare stack trace.
  */
-import { appendFileSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { InputError } from '../datasets/errors.js';
 import { EngineError, type EngineErrorCode } from '../engine/errors.js';
-import { cacheDirectory } from './bootstrap.js';
 import { INTERRUPTED_EXIT_CODE, InterruptedError } from './interrupt.js';
+import { appendLog } from './log.js';
 import { coloursFor } from './terminal.js';
 
 /** 0 done, 1 failed, 2 bad input, 130 interrupted. */
@@ -24,7 +22,7 @@ const isInput: Readonly<Record<EngineErrorCode, boolean>> = {
 
 /** A command that ran as it should and found that the answer is "failed": its message is all there is to say. */
 export class FailedError extends Error {
-  override readonly name = 'FailedError';
+  override readonly name: string = 'FailedError';
 }
 
 export function exitCodeOf(error: unknown): ExitCode {
@@ -54,17 +52,8 @@ export function explain(error: unknown): ExitCode {
 
 /** @returns the path of the log, or undefined where none can be written. */
 function writeLog(error: unknown): string | undefined {
-  const directory = join(cacheDirectory(), 'logs');
-  const now = new Date().toISOString();
-  const path = join(directory, `${now.slice(0, 10)}.log`);
-  try {
-    mkdirSync(directory, { recursive: true });
-    const command = process.argv.slice(2).join(' ');
-    appendFileSync(path, `${now} zigzag ${command}\n${error instanceof Error ? stackOf(error) : String(error)}\n\n`);
-    return path;
-  } catch {
-    return undefined;
-  }
+  const heading = `${new Date().toISOString()} zigzag ${process.argv.slice(2).join(' ')}`;
+  return appendLog(`${heading}\n${error instanceof Error ? stackOf(error) : String(error)}\n`);
 }
 
 function stackOf(error: Error): string {

@@ -1,12 +1,12 @@
 /** What a model is, read without its weights. */
 import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { openModel } from '../engine/model/open.js';
+import { type OpenModel, openModel } from '../engine/model/open.js';
 import { cacheDirectory } from './bootstrap.js';
 
 export interface ModelFacts {
   readonly path: string;
-  readonly format: 'gguf' | 'safetensors';
+  readonly format: OpenModel['format'];
   readonly family: string;
   readonly layers: number;
   readonly hiddenSize: number;

@@ -88,7 +88,8 @@ function createMeter(now: () => number): Meter {
   let samples: { at: number; rows: number; tokens: number }[] = [];
   const rateOf = (key: 'rows' | 'tokens') => {
     const [first, last] = [samples[0], samples.at(-1)];
-    if (!first || !last || last[key] === first[key]) return undefined;
+    // Less than before, where a shard began anew on another worker.
+    if (!first || !last || last[key] <= first[key]) return undefined;
     return ((last[key] - first[key]) / (last.at - first.at)) * 1000;
   };
   return {

@@ -15,22 +15,19 @@ import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@tempor
 import type { RunProgress, RunResult } from '../activities/contracts.js';
 import { fromFailure } from '../activities/failures.js';
 import { deviceQueueOf, SHARED_QUEUE } from '../activities/queues.js';
-import { prepareRunDirectory, type RunFile, runInputOf } from '../activities/run-file.js';
-import type { Pipeline } from '../datasets/spec.js';
+import { type RunFile, runInputOf } from '../activities/run-file.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { runPipeline } from '../workflows/run.js';
 import type { TemporalConnection } from './connection.js';
+import { FailedError } from './failures.js';
 import { readProgress } from './run-progress.js';
 import { searchAttributesOf } from './search-attributes.js';
 import { startEmbeddedWorker } from './worker.js';
 
 export interface ExecuteOptions {
-  readonly pipeline: Pipeline;
-  /** What the engine opens for the pipeline's model. */
-  readonly modelPath: string;
+  /** Of `prepareRunDirectory`, which needs no Temporal and finds most mistakes. */
+  readonly file: RunFile;
   readonly temporal: TemporalConnection;
-  /** Does this run again; shown in the report. */
-  readonly command: string;
   readonly cacheDir: string;
   readonly openEngine: (options: EngineOptions) => Promise<Engine>;
   readonly resolveModel: (reference: string) => string;
@@ -42,6 +39,8 @@ export interface ExecuteOptions {
   readonly onProgress?: (progress: RunProgress) => void;
   readonly signal?: AbortSignal | undefined;
 }
+
+export type DetachedOptions = Pick<ExecuteOptions, 'file' | 'temporal' | 'queue'>;
 
 export interface StartedRun {
   readonly workflowId: string;
@@ -60,11 +59,10 @@ const RETRY_MILLISECONDS = 500;
 
 /** Starts the run, or joins it where it is under way, and waits for its result. */
 export async function executeRun(options: ExecuteOptions): Promise<RunResult> {
-  const { temporal, queue, signal } = options;
-  const file = await prepareRunDirectory(options);
+  const { file, temporal, queue, signal } = options;
   signal?.throwIfAborted();
-  const { handle, resumed, workflowQueue } = await startOrJoin(options, file, queue ?? `zigzag-${file.workflowId}`);
-  options.onStarted?.(startedRun(options, file, resumed));
+  const { handle, resumed, workflowQueue } = await startOrJoin(options, queue ?? `zigzag-${file.workflowId}`);
+  options.onStarted?.(startedRun(options, resumed));
   const worker = queue ? undefined : await startEmbeddedWorker({ ...options, queue: workflowQueue });
   const over = new AbortController();
   try {
@@ -85,12 +83,9 @@ export async function executeRun(options: ExecuteOptions): Promise<RunResult> {
 }
 
 /** Starts the run on workers elsewhere, or finds it under way, and returns at once. */
-export async function startDetached(options: ExecuteOptions): Promise<StartedRun> {
-  const file = await prepareRunDirectory(options);
-  const { resumed } = await startOrJoin(options, file, options.queue ?? SHARED_QUEUE);
-  const started = startedRun(options, file, resumed);
-  options.onStarted?.(started);
-  return started;
+export async function startDetached(options: DetachedOptions): Promise<StartedRun> {
+  const { resumed } = await startOrJoin(options, options.queue ?? SHARED_QUEUE);
+  return startedRun(options, resumed);
 }
 
 type RunHandle = WorkflowHandleWithFirstExecutionRunId<typeof runPipeline>;
@@ -102,8 +97,8 @@ interface Joined {
   readonly workflowQueue: string;
 }
 
-async function startOrJoin({ temporal, pipeline }: ExecuteOptions, file: RunFile, queue: string): Promise<Joined> {
-  const { workflowId, modelFacts, identity } = file;
+async function startOrJoin({ temporal, file }: DetachedOptions, queue: string): Promise<Joined> {
+  const { workflowId, pipeline, modelFacts, identity } = file;
   const { client } = temporal;
   const before = await client.workflow
     .getHandle(workflowId)
@@ -142,7 +137,7 @@ function detailsOf({ pipeline, modelFacts, command }: RunFile): string {
   ].join('\n');
 }
 
-function startedRun({ temporal }: ExecuteOptions, file: RunFile, resumed: boolean): StartedRun {
+function startedRun({ temporal, file }: DetachedOptions, resumed: boolean): StartedRun {
   const { workflowId, pipeline } = file;
   return { workflowId, runDir: pipeline.runDir, url: temporal.workflowUrl(workflowId), resumed };
 }
@@ -180,7 +175,7 @@ function reasonOf(error: WorkflowFailedError): Error {
 }
 
 /** Somebody ended the run on purpose. */
-export class RunEndedError extends Error {
+export class RunEndedError extends FailedError {
   override readonly name = 'RunEndedError';
 }
 

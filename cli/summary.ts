@@ -7,6 +7,8 @@ import { coloursFor, formatCount, formatDuration, formatTable, type Output } fro
 export interface SummaryContext {
   /** Of the workflow in the Temporal UI, where it is known. */
   readonly uiAddress?: string | undefined;
+  /** Whether the UI goes away with the command. */
+  readonly uiStops?: boolean;
   /** Decides about colours. */
   readonly out: Output;
 }
@@ -26,7 +28,7 @@ export function runJson(result: RunResult) {
 }
 
 /** Scores, figures, and where everything lies. */
-export function runSummary(result: RunResult, { uiAddress, out }: SummaryContext): string {
+export function runSummary(result: RunResult, { uiAddress, uiStops, out }: SummaryContext): string {
   const colours = coloursFor(out);
   const scores = scoreRows(result.metrics);
   const [header, ...rows] = formatTable([['task', 'metric', 'value', '\u00b1 stderr', 'rows'], ...scores]).split('\n');
@@ -40,7 +42,11 @@ export function runSummary(result: RunResult, { uiAddress, out }: SummaryContext
     '',
     `  ${colours.dim('outputs ')}  ${shortened(outputsDirectory(result))} (${counted(result.outputs.length, 'Parquet file')})`,
     `  ${colours.dim('report  ')}  ${colours.cyan(shortened(join(result.runDir, 'report.html')))}`,
-    ...(uiAddress ? [`  ${colours.dim('Temporal')}  ${colours.cyan(uiAddress)}`] : []),
+    ...(uiAddress
+      ? [
+          `  ${colours.dim('Temporal')}  ${colours.cyan(uiAddress)}${uiStops ? colours.dim('  (zigzag ui shows it)') : ''}`,
+        ]
+      : []),
     '',
   ].join('\n');
 }

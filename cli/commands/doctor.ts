@@ -1,6 +1,6 @@
 /** `zigzag doctor`: what was found on this machine, and what is missing. */
 import type { Command } from 'commander';
-import { examine, type Finding } from '../doctor.js';
+import type { Finding } from '../doctor.js';
 import { FailedError } from '../failures.js';
 import { print, printJson } from '../print.js';
 import { coloursFor } from '../terminal.js';
@@ -14,6 +14,7 @@ export function addDoctor(program: Command): void {
 }
 
 async function doctor({ json }: { json?: boolean }): Promise<void> {
+  const { examine } = await import('../doctor.js');
   const findings = await examine();
   if (json) printJson({ ok: findings.every(({ state }) => state !== 'missing'), findings });
   else for (const finding of findings) print(line(finding));

@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { builtInTasks } from '../../datasets/spec.js';
-import { findTask, loadTask, type Task, taskNames } from '../../datasets/tasks.js';
+import type { Task } from '../../datasets/tasks.js';
 import { print, printJson } from '../print.js';
 import { formatTable } from '../terminal.js';
 
@@ -24,32 +23,34 @@ export function addTasks(program: Command): void {
     .action(describe);
 }
 
-/** Where tasks are looked for; a pipeline elsewhere also finds those beside it. */
-function searchPath(): string[] {
-  return [resolve('tasks'), builtInTasks].filter((directory) => existsSync(directory));
+/** What reads tasks, loaded when a task is read, and where it looks; a pipeline elsewhere also finds those beside it. */
+async function taskReader() {
+  const [{ builtInTasks }, reader] = await Promise.all([
+    import('../../datasets/spec.js'),
+    import('../../datasets/tasks.js'),
+  ]);
+  return { ...reader, searchPath: [resolve('tasks'), builtInTasks].filter((directory) => existsSync(directory)) };
 }
 
-function list({ json }: { json?: boolean }): void {
-  const paths = searchPath().flatMap((directory) =>
-    taskNames(directory).map((name) => join(directory, `${name}.yaml`)),
-  );
+async function list({ json }: { json?: boolean }): Promise<void> {
+  const { loadTask, searchPath, taskNames } = await taskReader();
+  const paths = searchPath.flatMap((directory) => taskNames(directory).map((name) => join(directory, `${name}.yaml`)));
   const tasks = paths.map((path) => loadTask(path));
   if (json) {
     printJson({ tasks: tasks.map(summary) });
     return;
   }
   if (tasks.length === 0) {
-    print('No tasks here. A task is a YAML file in ./tasks; see docs/.');
+    print('No tasks here. A task is a YAML file in ./tasks.');
     return;
   }
   const rows = tasks.map((task) => [task.name, task.outputType, `${task.fewshot.count}`, metricsOf(task)]);
   print(formatTable([['task', 'type', 'examples', 'metrics'], ...rows], ''));
 }
 
-function describe(name: string, { json }: { json?: boolean }): void {
-  const task = loadTask(
-    findTask(name, { directory: process.cwd(), searchPath: searchPath(), where: 'zigzag tasks describe' }),
-  );
+async function describe(name: string, { json }: { json?: boolean }): Promise<void> {
+  const { findTask, loadTask, searchPath } = await taskReader();
+  const task = loadTask(findTask(name, { directory: process.cwd(), searchPath, where: 'zigzag tasks describe' }));
   if (json) {
     printJson(task);
     return;

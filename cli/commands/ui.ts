@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import { wholeNumber } from '../options.js';
 import { note, print } from '../print.js';
 import { untilStopped } from '../stay.js';
-import { openLocalServer } from '../temporal-server.js';
 
 export function addUi(program: Command): void {
   program
@@ -12,6 +11,7 @@ export function addUi(program: Command): void {
     .option('--port <n>', 'port of the server', wholeNumber(1))
     .option('--ui-port <n>', 'port of the web UI', wholeNumber(1))
     .option('--keep', 'leave the server running afterwards')
+    .option('--stop', 'stop the server, also one that was to be kept, and return')
     .action(ui);
 }
 
@@ -19,10 +19,16 @@ interface UiFlags {
   readonly port?: number;
   readonly uiPort?: number;
   readonly keep?: boolean;
+  readonly stop?: boolean;
 }
 
 /** Ctrl-C is how this command is meant to end, so its exit code is then 0. */
-async function ui(flags: UiFlags): Promise<void> {
+async function ui({ stop, ...flags }: UiFlags): Promise<void> {
+  const { openLocalServer, stopLocalServer } = await import('../temporal-server.js');
+  if (stop) {
+    print((await stopLocalServer()) ? 'The local Temporal server is stopped.' : 'No local Temporal server runs.');
+    return;
+  }
   const { TEMPORAL_ADDRESS } = process.env;
   if (TEMPORAL_ADDRESS) {
     note(`note: TEMPORAL_ADDRESS is ${TEMPORAL_ADDRESS}; its UI is elsewhere, this one is of the local server`);

@@ -126,7 +126,7 @@ describe('the end of a run', () => {
   });
 
   it('is for people the scores with their errors, the figures, and where everything is', () => {
-    const text = runSummary(result, { out, uiAddress: 'http://127.0.0.1:8233/x' });
+    const text = runSummary(result, { out, uiAddress: 'http://127.0.0.1:8233/x', uiStops: true });
     expect(text.split('\n')).toEqual([
       '',
       '  task      metric        value  \u00b1 stderr  rows',
@@ -138,7 +138,7 @@ describe('the end of a run', () => {
       '',
       '  outputs   /data/runs/quickstart/outputs (2 Parquet files)',
       '  report    /data/runs/quickstart/report.html',
-      '  Temporal  http://127.0.0.1:8233/x',
+      '  Temporal  http://127.0.0.1:8233/x  (zigzag ui shows it)',
       '',
     ]);
   });
