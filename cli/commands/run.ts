@@ -1,17 +1,19 @@
 /** `zigzag run`: a pipeline, from its file to its report. */
 import type { Command } from 'commander';
 import type { RunResult } from '../../activities/contracts.js';
+import type { RunFile, RunFile } from '../../activities/run-file.js';
 import type { Pipeline } from '../../datasets/spec.js';
 import { cacheDirectory } from '../bootstrap.js';
 import { typedCommand } from '../command-line.js';
 import type { TemporalConnection } from '../connection.js';
 import { interruptible } from '../interrupt.js';
+import { appendLog } from '../log.js';
 import { obtainModel } from '../model-pull.js';
 import { requireModel } from '../model-store.js';
 import { collected, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { openBytesProgress, openRunProgress } from '../progress.js';
-import type { ExecuteOptions, StartedRun } from '../run-workflow.js';
+import type { StartedRun } from '../run-workflow.js';
 import { runJson, runSummary, type SummaryContext } from '../summary.js';
 import { coloursFor } from '../terminal.js';
 
@@ -62,6 +64,9 @@ async function runPipeline(path: string, flags: RunFlags): Promise<void> {
   await interruptible(
     async (signal) => {
       const modelPath = await obtain(pipeline, signal);
+      const { prepareRunDirectory } = await import('../../activities/run-file.js');
+      const cacheDir = cacheDirectory();
+      const file = await prepareRunDirectory({ pipeline, modelPath, cacheDir, command: typedCommand() });
       const [{ openConnection }, { logTemporalTo }, { appendLog }] = await Promise.all([
         import('../connection.js'),
         import('../../activities/temporal-log.js'),
@@ -72,7 +77,7 @@ async function runPipeline(path: string, flags: RunFlags): Promise<void> {
       const keep = (flags.keep || flags.detach) ?? false;
       const temporal = await openConnection({ keep, signal, report: view.note });
       try {
-        await execute({ pipeline, modelPath, temporal, flags, view, signal });
+        await execute({ file, temporal, flags, view, signal });
       } finally {
         view.stop();
         await temporal.close();
@@ -83,51 +88,43 @@ async function runPipeline(path: string, flags: RunFlags): Promise<void> {
   );
 }
 
-async function obtain(pipeline: Pipeline, signal: AbortSignal): Promise<string> {
+/** Finds most mistakes before a server is started: in the model, and in a directory that is another run's. */
+async function prepare(pipeline: Pipeline, signal: AbortSignal): Promise<RunFile> {
   const download = openBytesProgress(pipeline.model);
-  try {
-    return await obtainModel(pipeline.model, { signal, report: download.note, onProgress: download.update });
-  } finally {
-    download.stop();
-  }
+  const options = { signal, report: download.note, onProgress: download.update };
+  const modelPath = await obtainModel(pipeline.model, options).finally(download.stop);
+  const { prepareRunDirectory } = await import('../../activities/run-file.js');
+  return prepareRunDirectory({ pipeline, modelPath, cacheDir: cacheDirectory(), command: typedCommand() });
 }
 
 interface Execution {
-  readonly pipeline: Pipeline;
-  readonly modelPath: string;
+  readonly file: RunFile;
   readonly temporal: TemporalConnection;
   readonly flags: RunFlags;
   readonly view: ReturnType<typeof openRunProgress>;
   readonly signal: AbortSignal;
 }
 
-async function execute({ pipeline, modelPath, temporal, flags, view, signal }: Execution): Promise<void> {
+async function execute({ file, temporal, flags, view, signal }: Execution): Promise<void> {
   const [{ executeRun, startDetached }, { openEngineHost }] = await Promise.all([
     import('../run-workflow.js'),
     import('../../engine/host.js'),
   ]);
   let started: StartedRun | undefined;
   const options: ExecuteOptions = {
-    pipeline,
-    modelPath,
+    file,
     temporal,
-    command: typedCommand(),
     cacheDir: cacheDirectory(),
     openEngine: openEngineHost,
     resolveModel: requireModel,
-    ...(flags.queue === undefined ? {} : { queue: flags.queue }),
+    ...queue,
     onStarted: (run) => {
       started = run;
-      view.note(heading(pipeline, run));
+      view.note(heading(file.pipeline, run));
     },
     onProgress: view.update,
     signal,
-  };
-  if (flags.detach) {
-    reportDetached(await startDetached(options), temporal, flags);
-    return;
-  }
-  const result = await executeRun(options);
+  });
   view.stop();
   report(result, { uiAddress: started?.url, uiStops: temporal.isLocal && !flags.keep }, flags);
 }
