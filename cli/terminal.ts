@@ -33,12 +33,13 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 99.95 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** Seconds as "8 s", "2 min 05 s" or "3 h 20 min". */
+/** Seconds as "8 s", "2 min 05 s", "3 h 20 min" or "24 h". */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${pad(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${pad(Math.floor((whole % 3600) / 60))} min`;
+  const minutes = Math.floor((whole % 3600) / 60);
+  return `${Math.floor(whole / 3600)} h${minutes === 0 ? '' : ` ${pad(minutes)} min`}`;
 }
 
 /** Columns that line up: text to the left, a column whose cells are all numbers to the right. */

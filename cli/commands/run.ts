@@ -110,8 +110,13 @@ async function execute({ file, temporal, flags, view, signal }: Execution): Prom
     import('../run-workflow.js'),
     import('../../engine/host.js'),
   ]);
+  const queue = flags.queue === undefined ? {} : { queue: flags.queue };
+  if (flags.detach) {
+    reportDetached(await startDetached({ file, temporal, ...queue }), temporal, flags);
+    return;
+  }
   let started: StartedRun | undefined;
-  const options: ExecuteOptions = {
+  const result = await executeRun({
     file,
     temporal,
     cacheDir: cacheDirectory(),

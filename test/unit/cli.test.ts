@@ -25,6 +25,7 @@ describe('numbers for people', () => {
     [59.6, '1 min 00 s'],
     [125, '2 min 05 s'],
     [12_000, '3 h 20 min'],
+    [86_400, '24 h'],
   ])('%d seconds are %s', (seconds, text) => expect(formatDuration(seconds)).toBe(text));
 
   it('have separators', () => expect(formatCount(1_234_567.4)).toBe('1,234,567'));
