@@ -1,7 +1,7 @@
 /** `zigzag run`: a pipeline, from its file to its report. */
 import type { Command } from 'commander';
 import type { RunResult } from '../../activities/contracts.js';
-import type { RunFile, RunFile } from '../../activities/run-file.js';
+import type { RunFile } from '../../activities/run-file.js';
 import type { Pipeline } from '../../datasets/spec.js';
 import { cacheDirectory } from '../bootstrap.js';
 import { typedCommand } from '../command-line.js';
@@ -63,14 +63,10 @@ async function runPipeline(path: string, flags: RunFlags): Promise<void> {
   const stopping = () => view.note('Stopping; Ctrl-C again leaves at once.');
   await interruptible(
     async (signal) => {
-      const modelPath = await obtain(pipeline, signal);
-      const { prepareRunDirectory } = await import('../../activities/run-file.js');
-      const cacheDir = cacheDirectory();
-      const file = await prepareRunDirectory({ pipeline, modelPath, cacheDir, command: typedCommand() });
-      const [{ openConnection }, { logTemporalTo }, { appendLog }] = await Promise.all([
+      const file = await prepare(pipeline, signal);
+      const [{ openConnection }, { logTemporalTo }] = await Promise.all([
         import('../connection.js'),
         import('../../activities/temporal-log.js'),
-        import('../log.js'),
       ]);
       logTemporalTo(appendLog);
       // A detached run needs the server after this command has ended.
