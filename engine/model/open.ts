@@ -10,6 +10,8 @@ import { identityOf } from './identity.js';
 import { readJsonObject } from './json.js';
 import { openSafetensorsDirectory } from './safetensors.js';
 import { locateTensors, openSource } from './source.js';
+import { storeFiles } from './store.js';
+import { openStoreSource } from './store-source.js';
 import type { TensorFiles } from './tensors.js';
 import { readRows } from './tensors.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -21,7 +23,9 @@ export interface OpenModel {
   readonly tokenizer: Tokenizer | undefined;
   /** Jinja source of the model's own way to write a conversation. */
   readonly chatTemplate: string | undefined;
-  readonly format: 'gguf' | 'safetensors';
+  readonly format: 'gguf' | 'safetensors' | 'store';
+  /** All that can change an answer, and so what the identity is made from. Empty for a store, which has it written in it. */
+  readonly files: readonly string[];
 }
 
 export interface OpenModelOptions {
@@ -40,7 +44,7 @@ const settings = [
 ];
 
 /**
- * @param path a GGUF file, a Hugging Face model directory, or a directory with one GGUF file.
+ * @param path a GGUF file, a Hugging Face model directory, a directory with one GGUF file, or an offload store.
  * @throws BAD_INPUT if there is nothing there; BAD_WEIGHTS if a file is damaged or contradicts another; UNSUPPORTED for
  * a family, format or type that cannot be run.
  */
@@ -56,6 +60,7 @@ export async function openModel(path: string, options: OpenModelOptions = {}): P
   }
   if (!status.isDirectory()) return openGgufModel(absolute, options);
   const names = await readdir(absolute);
+  if (names.includes(storeFiles.header)) return openStoreModel(absolute, options);
   const ggufs = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
   if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors')))
     return openHfModel(absolute, names, options);
@@ -87,9 +92,10 @@ async function openHfModel(directory: string, names: readonly string[], options:
     const { tokenizer, chatTemplate } = await openHfTokenizer(directory);
     const weightPaths = new Set([...files.tensors.values()].map(({ file }) => file.path));
     const settingPaths = settings.filter((name) => names.includes(name)).map((name) => join(directory, name));
-    const identity = await identityOf([...weightPaths, ...settingPaths], options.cacheDir);
+    const paths = [...weightPaths, ...settingPaths];
+    const identity = await identityOf(paths, options.cacheDir);
     const weights = openSource({ config: modelConfig, identity, files, tensors });
-    return { weights, tokenizer, chatTemplate, format: 'safetensors' };
+    return { weights, tokenizer, chatTemplate, format: 'safetensors', files: paths };
   });
 }
 
@@ -103,9 +109,16 @@ async function openGgufModel(path: string, options: OpenModelOptions): Promise<O
     const tensors = locateTensors({ config, files, places: declaration.places, prefixes: [''] });
     const tokenizer = openGgufTokenizer(path, files.metadata);
     const template = files.metadata.get('tokenizer.chat_template');
+    const chatTemplate = typeof template === 'string' ? template : undefined;
     const weights = openSource({ config, identity: await identityOf([path], options.cacheDir), files, tensors });
-    return { weights, tokenizer, chatTemplate: typeof template === 'string' ? template : undefined, format: 'gguf' };
+    return { weights, tokenizer, chatTemplate, format: 'gguf', files: [path] };
   });
+}
+
+async function openStoreModel(directory: string, options: OpenModelOptions): Promise<OpenModel> {
+  const { tokenizer, chatTemplate } = await openHfTokenizer(directory);
+  const weights = await openStoreSource(directory, options);
+  return { weights, tokenizer, chatTemplate, format: 'store', files: [] };
 }
 
 async function readRopeFactors(files: TensorFiles): Promise<readonly number[] | undefined> {

@@ -26,6 +26,8 @@ export interface DecodeOptions {
 }
 
 export interface Tokenizer {
+  /** What a tokenizer.json that describes it holds. */
+  readonly json: Readonly<Record<string, unknown>>;
   readonly vocabSize: number;
   readonly bosToken: string | undefined;
   readonly eosToken: string | undefined;
@@ -77,6 +79,7 @@ export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInp
     );
   };
   return {
+    json,
     vocabSize: library.getVocabSize(true),
     bosToken,
     eosToken,
