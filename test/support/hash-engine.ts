@@ -5,7 +5,9 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineError } from '../../engine/errors.js';
+import { residentPolicy } from '../../engine/policy/policy.js';
 import type { Engine, EngineRequest, EngineResult } from '../../engine/requests.js';
+import { Trace } from '../../engine/trace.js';
 
 export interface HashEngineOptions {
   readonly millisecondsPerRow?: number;
@@ -22,6 +24,7 @@ export function openHashEngine({ millisecondsPerRow = 0, onRequest, onClose }: H
       backend: 'hash',
       numerics: 'hash-1',
       hasTokenizer: true,
+      policy: residentPolicy(1, 1, 'continuous'),
     },
     async run(requests, { signal, onProgress } = {}) {
       const results: EngineResult[] = [];
@@ -35,6 +38,7 @@ export function openHashEngine({ millisecondsPerRow = 0, onRequest, onClose }: H
       }
       return results;
     },
+    usage: async () => ({ ...new Trace().totals(), peakBytes: { gpu: 0, cpu: 0, disk: 0 } }),
     async close() {
       onClose?.();
     },
