@@ -17,7 +17,7 @@ export interface LengthOrder {
   close(): void;
 }
 
-/** Characters of prompts and options held in memory before they are written out. */
+/** Characters held in memory before they are written out. */
 const defaultBufferChars = 64 * 1024 * 1024;
 
 /** @param directory holds the temporary files, where they are needed. */
@@ -49,7 +49,7 @@ export function openLengthOrder(directory: string, bufferChars = defaultBufferCh
   return {
     add(row) {
       buffer.push({ row, number: count++ });
-      chars += row.prompt.length + (row.options ?? []).reduce((sum, option) => sum + option.length, 0);
+      chars += textLength(row);
       if (chars >= bufferChars) spill();
     },
     async *rows() {
@@ -60,6 +60,12 @@ export function openLengthOrder(directory: string, bufferChars = defaultBufferCh
       if (temporary !== undefined) rmSync(temporary, { recursive: true, force: true });
     },
   };
+}
+
+function textLength({ prompt, options, columns }: PromptRow): number {
+  return (
+    prompt.length + JSON.stringify(columns).length + (options ?? []).reduce((sum, option) => sum + option.length, 0)
+  );
 }
 
 interface Numbered {
