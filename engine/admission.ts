@@ -11,6 +11,8 @@ import { GenerateSequence, ScoreSequence, type Sequence } from './sequence.js';
 export interface Encoder {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** Longest sequence that there is room for, at most the model's context. */
+  readonly contextTokens: number;
 }
 
 /** @returns a sequence to compute, or the result that says why there is none. */
@@ -23,11 +25,22 @@ export async function admit(request: EngineRequest, encoder: Encoder): Promise<S
   }
 }
 
-async function admitGenerate(request: GenerateRequest, { config, tokenizer }: Encoder): Promise<GenerateSequence> {
+async function admitGenerate(
+  request: GenerateRequest,
+  { config, tokenizer, contextTokens }: Encoder,
+): Promise<GenerateSequence> {
   const ids = startOf(await encode(request.prompt, tokenizer), config);
   checkIds(ids, config);
   if (ids.length >= config.maxPositions) {
     throw tooLong(`prompt has ${ids.length} tokens`, config, 'shorten it, or leave room for at least one new token');
+  }
+  if (ids.length + request.maxNewTokens > contextTokens && contextTokens < config.maxPositions) {
+    throw new EngineError(
+      'BAD_INPUT',
+      `prompt and completion may take ${ids.length + request.maxNewTokens} tokens, and memory was planned for ` +
+        `${contextTokens}; raise contextTokens, or shorten one of them`,
+      { contextTokens },
+    );
   }
   if (request.stop.length > 0 && !tokenizer) {
     throw new EngineError('BAD_INPUT', 'stop strings need a tokenizer, and this model has none; stop by EOS or length');

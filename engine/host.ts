@@ -5,20 +5,20 @@
  */
 import { Worker } from 'node:worker_threads';
 import { EngineError } from './errors.js';
-import type { Engine, EngineInfo, EngineOptions, EngineResult, RunOptions } from './requests.js';
+import type { Engine, EngineInfo, EngineOptions, EngineResult, EngineUsage, RunOptions } from './requests.js';
 import type { FromThread, ToThread } from './thread-messages.js';
 
 interface Pending {
-  readonly resolve: (results: EngineResult[]) => void;
+  readonly resolve: (answer: unknown) => void;
   readonly reject: (error: unknown) => void;
-  readonly run: RunOptions;
+  readonly onProgress: RunOptions['onProgress'];
 }
 
 /** @throws whatever `openEngine` throws, as the same EngineError. */
 export async function openEngineHost(options: EngineOptions): Promise<Engine> {
   const worker = new Worker(new URL('./thread.js', import.meta.url), { workerData: options });
   const pending = new Map<number, Pending>();
-  let nextRun = 0;
+  let nextCall = 0;
 
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   const info = await new Promise<EngineInfo>((resolve, reject) => {
@@ -41,19 +41,25 @@ export async function openEngineHost(options: EngineOptions): Promise<Engine> {
   });
   const send = (message: ToThread) => worker.postMessage(message);
 
+  function ask<Answer>(message: ToThread & { readonly id: number }, onProgress?: RunOptions['onProgress']) {
+    const answer = new Promise<unknown>((resolve, reject) => {
+      pending.set(message.id, { resolve, reject, onProgress });
+    });
+    send(message);
+    return answer as Promise<Answer>;
+  }
+
   return {
     info,
     run(requests, run = {}) {
-      const id = nextRun++;
+      const id = nextCall++;
       const abort = () => send({ type: 'abort', id });
-      const results = new Promise<EngineResult[]>((resolve, reject) => {
-        pending.set(id, { resolve, reject, run });
-      });
-      send({ type: 'run', id, requests });
+      const results = ask<EngineResult[]>({ type: 'run', id, requests }, run.onProgress);
       if (run.signal?.aborted) abort();
       run.signal?.addEventListener('abort', abort, { once: true });
       return results.finally(() => run.signal?.removeEventListener('abort', abort));
     },
+    usage: () => ask<EngineUsage>({ type: 'usage', id: nextCall++ }),
     async close() {
       send({ type: 'close' });
       await exited;
@@ -62,15 +68,15 @@ export async function openEngineHost(options: EngineOptions): Promise<Engine> {
 }
 
 function settle(pending: Map<number, Pending>, message: Extract<FromThread, { id: number }>): void {
-  const run = pending.get(message.id);
-  if (!run) return;
+  const call = pending.get(message.id);
+  if (!call) return;
   if (message.type === 'progress') {
-    run.run.onProgress?.(message.progress);
+    call.onProgress?.(message.progress);
     return;
   }
   pending.delete(message.id);
-  if (message.type === 'done') run.resolve(message.results);
-  else run.reject(reviveError(message.error));
+  if (message.type === 'done') call.resolve(message.answer);
+  else call.reject(reviveError(message.error));
 }
 
 /** Errors lose their class on the way between threads. */

@@ -3,7 +3,11 @@
  *
  * Log-probabilities are natural, over the full vocabulary, before temperature, top-k and top-p.
  */
+
+import type { TierName } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
+import type { Policy, ScheduleName, WeightBits } from './policy/policy.js';
+import type { TraceTotals } from './trace.js';
 
 /** Text is encoded by the model's own tokenizer; ids are taken as they are, and need none. */
 export type Prompt = string | readonly number[];
@@ -106,12 +110,21 @@ export interface EngineInfo {
   /** Changes when the arithmetic of the engine does: part of every run's fingerprint. */
   readonly numerics: string;
   readonly hasTokenizer: boolean;
+  readonly policy: Policy;
+}
+
+/** What the engine used since it was opened. */
+export interface EngineUsage extends TraceTotals {
+  readonly peakBytes: Readonly<Record<TierName, number>>;
+  /** In Chrome's trace event format, where the options asked for a timeline. */
+  readonly timeline?: string;
 }
 
 export interface Engine {
   readonly info: EngineInfo;
   /** Results in the order of the requests. A request that cannot be computed yields a result with `error`. */
   run(requests: readonly EngineRequest[], options?: RunOptions): Promise<EngineResult[]>;
+  usage(): Promise<EngineUsage>;
   close(): Promise<void>;
 }
 
@@ -122,8 +135,29 @@ export interface EngineOptions {
   readonly backend: 'onnx' | 'reference';
   /** Threads of the matrix products; default: the physical cores. */
   readonly threads?: number;
-  /** Sequences computed together. */
+  /** At most so many sequences are computed together; fewer where the budget holds fewer. */
   readonly gpuBatchSize?: number;
   /** GPU batches that share one read of each layer's weights. */
   readonly numGpuBatches?: number;
+  /** Default: continuous. */
+  readonly schedule?: ScheduleName;
+  /** False computes and reads in turn: slow, and equal token by token. */
+  readonly overlap?: boolean;
+  /**
+   * Bytes of memory for weights, KV cache and buffers together. With it the model runs from an offload store, and what
+   * does not fit streams from disk; without it all is in memory.
+   */
+  readonly hostMemoryBytes?: number;
+  /** Says what is computed together and where it lives, in place of what the budget would suggest. */
+  readonly policy?: Partial<Policy>;
+  /** Longest sequence to make room for in the budget, prompt and completion together; default: the model's own. */
+  readonly contextTokens?: number;
+  /** Where the offload store is made if `model` is none; default: beside the sums in `cacheDir`. */
+  readonly offloadDir?: string;
+  /** How an offload store made here holds the weights; default 16. */
+  readonly weightBits?: WeightBits;
+  /** Where sums of model files are remembered. */
+  readonly cacheDir?: string;
+  /** Keep every step's time for a timeline. */
+  readonly timeline?: boolean;
 }

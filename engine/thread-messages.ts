@@ -1,6 +1,6 @@
 /** What passes between the engine's thread and the one that owns it. */
 import type { EngineErrorCode } from './errors.js';
-import type { EngineInfo, EngineProgress, EngineRequest, EngineResult } from './requests.js';
+import type { EngineInfo, EngineProgress, EngineRequest, EngineResult, EngineUsage } from './requests.js';
 
 export interface ThrownError {
   /** Absent where the error was not an EngineError. */
@@ -11,6 +11,7 @@ export interface ThrownError {
 
 export type ToThread =
   | { readonly type: 'run'; readonly id: number; readonly requests: readonly EngineRequest[] }
+  | { readonly type: 'usage'; readonly id: number }
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'close' };
 
@@ -18,5 +19,5 @@ export type FromThread =
   | { readonly type: 'opened'; readonly info: EngineInfo }
   | { readonly type: 'refused'; readonly error: ThrownError }
   | { readonly type: 'progress'; readonly id: number; readonly progress: EngineProgress }
-  | { readonly type: 'done'; readonly id: number; readonly results: EngineResult[] }
+  | { readonly type: 'done'; readonly id: number; readonly answer: EngineResult[] | EngineUsage }
   | { readonly type: 'failed'; readonly id: number; readonly error: ThrownError };

@@ -12,6 +12,7 @@ const aborts = new Map<number, AbortController>();
 async function serve(engine: Engine): Promise<void> {
   port.on('message', async (message: ToThread) => {
     if (message.type === 'run') await run(engine, message.id, message.requests);
+    else if (message.type === 'usage') send({ type: 'done', id: message.id, answer: await engine.usage() });
     else if (message.type === 'abort') aborts.get(message.id)?.abort();
     else {
       await engine.close();
@@ -25,11 +26,11 @@ async function run(engine: Engine, id: number, requests: readonly EngineRequest[
   const abort = new AbortController();
   aborts.set(id, abort);
   try {
-    const results = await engine.run(requests, {
+    const answer = await engine.run(requests, {
       signal: abort.signal,
       onProgress: (progress) => send({ type: 'progress', id, progress }),
     });
-    send({ type: 'done', id, results });
+    send({ type: 'done', id, answer });
   } catch (error) {
     send({ type: 'failed', id, error: thrown(error) });
   } finally {

@@ -15,7 +15,7 @@ import type { TensorName } from '../model/layers.js';
 export type LayerWeights = Readonly<Partial<Record<TensorName, PackedMatrix>>>;
 
 /** Tokens of one block of the KV cache. */
-export const KV_BLOCK_TOKENS = 64;
+export const KV_BLOCK_TOKENS = 32;
 
 /** Keys and values of KV_BLOCK_TOKENS positions of every slot, each (slots, numKvHeads, KV_BLOCK_TOKENS, headDim). */
 export interface KvBlock {

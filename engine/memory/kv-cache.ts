@@ -7,19 +7,31 @@
 import { KV_BLOCK_TOKENS, type KvBlock, MASKED, type Projection } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
+import type { Lease, Tier } from './tier.js';
+
+/** Bytes that one sequence of this many tokens holds on all layers, in whole blocks. */
+export function kvSlotBytes(config: ModelConfig, tokens: number): number {
+  const blocks = Math.ceil(tokens / KV_BLOCK_TOKENS);
+  return blocks * kvBlockBytes(config, 1) * config.numLayers;
+}
 
 /** Bytes that one block holds on one layer. */
-export function kvBlockBytes(config: ModelConfig, slots: number): number {
+function kvBlockBytes(config: ModelConfig, slots: number): number {
   return 2 * slots * valueSize(config) * KV_BLOCK_TOKENS * Float32Array.BYTES_PER_ELEMENT;
+}
+
+interface HeldBlock extends KvBlock {
+  readonly lease: Lease;
 }
 
 export class KvCache {
   /** By decoder layer, then by block. */
-  private readonly layers: KvBlock[][];
+  private readonly layers: HeldBlock[][];
 
   constructor(
     private readonly config: ModelConfig,
     readonly numSlots: number,
+    private readonly tier: Tier,
   ) {
     this.layers = Array.from({ length: config.numLayers }, () => []);
   }
@@ -35,7 +47,7 @@ export class KvCache {
   /** Gives back the blocks beyond the first `length` positions. */
   trim(length: number): void {
     const needed = Math.ceil(length / KV_BLOCK_TOKENS);
-    for (const blocks of this.layers) blocks.length = Math.min(blocks.length, needed);
+    for (const blocks of this.layers) for (const { lease } of blocks.splice(needed)) lease.release();
   }
 
   /** Writes rows [start, end) of a projection to consecutive positions of one slot. */
@@ -69,9 +81,10 @@ export class KvCache {
     }
   }
 
-  private emptyBlock(): KvBlock {
+  private emptyBlock(): HeldBlock {
+    const lease = this.tier.reserve(kvBlockBytes(this.config, this.numSlots), 'a block of the KV cache');
     const size = this.numSlots * valueSize(this.config) * KV_BLOCK_TOKENS;
-    return { key: new Float32Array(size), value: new Float32Array(size) };
+    return { key: new Float32Array(size), value: new Float32Array(size), lease };
   }
 }
 

@@ -4,7 +4,7 @@
  * Backends widen them where they compute; nothing else looks inside.
  */
 import { fromFloat16 } from './float16.js';
-import { dequantize, type Quantized } from './quantize.js';
+import { dequantize, GROUP_SIZE, type Quantized } from './quantize.js';
 
 export type PackedMatrix =
   | { readonly type: 'float32'; readonly shape: readonly number[]; readonly data: Float32Array }
@@ -30,6 +30,12 @@ export function widen(matrix: PackedMatrix): Float32Array {
   }
 }
 
+/** Of one row of `width` values as stored; grouped rows carry their share of scale and minimum, 2 B each a group. */
+export function packedRowBytes(type: PackedType, width: number): number {
+  const perValue = { float32: 4, float16: 2, int8: 1 + 4 / GROUP_SIZE, int4: 0.5 + 4 / GROUP_SIZE };
+  return width * perValue[type];
+}
+
 /** Of the stored form. */
 export function packedBytes(matrix: PackedMatrix): number {
   if (matrix.type === 'float32' || matrix.type === 'float16') return matrix.data.byteLength;
@@ -52,4 +58,23 @@ function widenRow(matrix: PackedMatrix, row: number, into: Float32Array): void {
   if (matrix.type === 'float32') into.set(matrix.data.subarray(row * width, (row + 1) * width));
   else if (matrix.type === 'float16') fromFloat16(matrix.data.subarray(row * width, (row + 1) * width), into);
   else dequantize(matrix.groups, { start: row, end: row + 1 }, into);
+}
+
+/** Rows [start, end) without a copy; `start` begins a group where the matrix has groups. */
+export function sliceRows(matrix: PackedMatrix, start: number, end: number): PackedMatrix {
+  const width = matrix.shape[1]!;
+  const shape = [end - start, width];
+  if (matrix.type === 'float32') return { ...matrix, shape, data: matrix.data.subarray(start * width, end * width) };
+  if (matrix.type === 'float16') return { ...matrix, shape, data: matrix.data.subarray(start * width, end * width) };
+  const { data, scale, min, bits } = matrix.groups;
+  const [from, to] = [start / GROUP_SIZE, Math.ceil(end / GROUP_SIZE)];
+  const groupBytes = (GROUP_SIZE * width * bits) / 8;
+  const groups = {
+    ...matrix.groups,
+    shape,
+    data: data.subarray(from * groupBytes, to * groupBytes),
+    scale: scale.subarray(from * width, to * width),
+    min: min.subarray(from * width, to * width),
+  };
+  return { type: matrix.type, shape, groups };
 }

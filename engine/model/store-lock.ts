@@ -8,6 +8,7 @@ import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeS
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { EngineError } from '../errors.js';
+import { openError } from '../memory/direct-file-errors.js';
 
 export const lockName = 'import.lock';
 
@@ -38,7 +39,7 @@ function make(path: string, owner: string): boolean {
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
+    throw openError(path, error);
   }
 }
 

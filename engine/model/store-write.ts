@@ -11,7 +11,7 @@ import { EngineError } from '../errors.js';
 import { alignedBuffer, BLOCK_BYTES, viewOf } from '../memory/aligned-buffer.js';
 import type { DirectFile } from '../memory/direct-file.js';
 import { openDirect } from '../memory/direct-file.js';
-import { requireDisk } from '../memory/direct-file-errors.js';
+import { requireDisk, writeError } from '../memory/direct-file-errors.js';
 import type { StoreFormat, StorePlan } from './store.js';
 import { packedTypes, planStore, storeFiles } from './store.js';
 import type { SourceFile, StoreHeader, StoreTensor } from './store-header.js';
@@ -171,12 +171,15 @@ function isSetting(name: string): boolean {
 }
 
 async function writeDraft(directory: string, name: string, text: string): Promise<void> {
-  const handle = await open(join(directory, name + DRAFT), 'w');
+  const path = join(directory, name + DRAFT);
   try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(path, 'w');
+    await handle
+      .writeFile(text)
+      .then(() => handle.sync())
+      .finally(() => handle.close());
+  } catch (error) {
+    throw await writeError(path, Buffer.byteLength(text), error);
   }
 }
 

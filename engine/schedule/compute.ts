@@ -22,6 +22,8 @@ export interface LayerCompute {
   finish(layer: number, hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
   /** Once in every sweep, whether or not any row needs logits: weights that stream by pass here too. */
   logits(request: LogitsRequest | undefined): Promise<HeadResult | undefined>;
+  /** After a sweep that was given up in the middle. */
+  rewind(): Promise<void>;
 }
 
 /** All weights in memory. @param layers embedding first, head last */
@@ -39,6 +41,7 @@ export function residentCompute(backend: Backend, config: ModelConfig, layers: r
       const { hidden, ...wanted } = request;
       return backend.head(head.tokens!, { input: await headInput(backend, hidden, head), ...wanted });
     },
+    rewind: async () => {},
   };
 }
 

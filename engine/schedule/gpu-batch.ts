@@ -6,9 +6,11 @@
  */
 import type { Backend, Projection } from '../backends/backend.js';
 import { KvCache, lengthMask } from '../memory/kv-cache.js';
+import type { Tier } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
+import type { Admission } from './door.js';
 import { causalMask, treeMask } from './token-tree.js';
 
 /** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
@@ -39,16 +41,23 @@ export class GpuBatch {
   constructor(
     private readonly config: ModelConfig,
     readonly numSlots: number,
+    tier: Tier,
   ) {
-    this.cache = new KvCache(config, numSlots);
+    this.cache = new KvCache(config, numSlots, tier);
   }
 
   get liveSequences(): readonly GenerateSequence[] {
     return this.live;
   }
 
-  /** Takes newcomers from the queue's front while slots and rows last, and lays out the rows of the next sweep. */
-  layOut(queue: Sequence[], maxRows: number): SweepRows {
+  /** Gives all memory back; sequences that are live are lost. */
+  close(): void {
+    this.live.length = 0;
+    this.cache.trim(0);
+  }
+
+  /** Takes newcomers from the queue's front while slots last and the door lets them in; lays out the next sweep. */
+  layOut(queue: Sequence[], door: Admission): SweepRows {
     const live = this.live.length;
     const tokens = this.live.map(({ tokens, prompt }) => tokens.at(-1) ?? prompt.at(-1)!);
     const positions = this.live.map(({ length }) => length - 1);
@@ -57,9 +66,7 @@ export class GpuBatch {
     for (let next = queue[0]; next; next = queue[0]) {
       const rows = newcomerRows(next);
       const needsSlot = next.kind === 'generate';
-      // A newcomer larger than the bound still enters, alone.
-      if ((needsSlot && freeSlots === 0) || (newcomers.length > 0 && tokens.length + rows.tokens.length > maxRows))
-        break;
+      if ((needsSlot && freeSlots === 0) || !door.admits(rows.tokens.length, tokens.length)) break;
       queue.shift();
       if (needsSlot) freeSlots--;
       newcomers.push({ sequence: next, start: tokens.length, end: tokens.length + rows.tokens.length });

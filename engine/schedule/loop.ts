@@ -6,19 +6,23 @@
  */
 import type { Backend, Projection } from '../backends/backend.js';
 import { EngineError } from '../errors.js';
+import type { Tier } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
+import type { Policy } from '../policy/policy.js';
 import type { EngineProgress } from '../requests.js';
 import type { Sequence } from '../sequence.js';
+import type { Trace } from '../trace.js';
 import type { LayerCompute } from './compute.js';
+import { type Door, openDoor } from './door.js';
 import { GpuBatch } from './gpu-batch.js';
 import { type HeadCell, runHeads } from './heads.js';
 
 export interface LoopOptions {
-  readonly gpuBatchSize: number;
-  readonly numGpuBatches: number;
-  /** Most rows that one GPU batch computes in a sweep: bounds the activations. */
-  readonly maxRows: number;
+  readonly policy: Policy;
+  /** Holds the KV cache. */
+  readonly tier: Tier;
+  readonly trace: Trace;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EngineProgress) => void) | undefined;
 }
@@ -42,28 +46,38 @@ export async function runLoop(
 ): Promise<void> {
   const queue = sequences.filter((sequence) => sequence.kind === 'score' || !sequence.finished);
   const counts = { finished: sequences.length - queue.length, promptTokens: 0, generatedTokens: 0 };
-  const batches = Array.from({ length: options.numGpuBatches }, () => new GpuBatch(config, options.gpuBatchSize));
-  for (;;) {
-    const cells = layOut(batches, queue, options.maxRows);
-    if (cells.length === 0) return;
-    await sweep(backend, compute, config, cells, options.signal);
-    for (const { batch, rows } of cells) {
-      counts.promptTokens += rows.tokens.length - rows.live;
-      counts.generatedTokens +=
-        rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
-      counts.finished += batch.settle(rows).length;
+  const { policy, tier } = options;
+  const batches = Array.from({ length: policy.numGpuBatches }, () => new GpuBatch(config, policy.gpuBatchSize, tier));
+  const doors = batches.map(() => openDoor(policy, queue));
+  try {
+    for (;;) {
+      const cells = layOut(batches, doors, queue);
+      if (cells.length === 0) return;
+      await sweep(backend, compute, config, cells, options);
+      for (const { batch, rows } of cells) {
+        counts.promptTokens += rows.tokens.length - rows.live;
+        counts.generatedTokens +=
+          rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
+        counts.finished += batch.settle(rows).length;
+      }
+      const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
+      options.onProgress?.({ ...counts, total: sequences.length, live });
     }
-    const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
-    options.onProgress?.({ ...counts, total: sequences.length, live });
+  } catch (error) {
+    await compute.rewind();
+    throw error;
+  } finally {
+    for (const batch of batches) batch.close();
   }
 }
 
 /** The cells of the next sweep; none when all is done. */
-function layOut(batches: readonly GpuBatch[], queue: Sequence[], maxRows: number): Cell[] {
+function layOut(batches: readonly GpuBatch[], doors: readonly Door[], queue: Sequence[]): Cell[] {
   const cells: Cell[] = [];
   let firstRow = 0;
-  for (const batch of batches) {
-    const rows = batch.layOut(queue, maxRows);
+  const anyLive = batches.some(({ liveSequences }) => liveSequences.length > 0);
+  for (const [i, batch] of batches.entries()) {
+    const rows = batch.layOut(queue, doors[i]!.open(anyLive));
     if (rows.tokens.length === 0) continue;
     cells.push({ batch, rows, live: batch.liveSequences, firstRow });
     firstRow += rows.tokens.length;
@@ -76,24 +90,26 @@ async function sweep(
   compute: LayerCompute,
   config: ModelConfig,
   cells: readonly Cell[],
-  signal: AbortSignal | undefined,
+  { trace, signal }: LoopOptions,
 ): Promise<void> {
   const tokens = concatenate(cells.map(({ rows }) => rows.tokens));
   const positions = concatenate(cells.map(({ rows }) => rows.positions));
-  let hidden = await compute.embed(tokens, positions);
+  trace.sweep(tokens.length);
+  let hidden = await trace.step('embed', undefined, () => compute.embed(tokens, positions));
   for (let layer = 0; layer < config.numLayers; layer++) {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'the run was cancelled');
-    const projection = await compute.project(layer, hidden, positions);
+    const input = hidden;
+    const projection = await trace.step('project', layer, () => compute.project(layer, input, positions));
     const attended = new Float32Array(tokens.length * config.numHeads * config.headDim);
-    for (const { batch, rows, firstRow } of cells) {
-      await batch.attend(backend, layer, rows, rowsOf(config, projection, firstRow, rows.tokens.length), {
-        into: attended,
-        firstRow,
-      });
-    }
-    hidden = await compute.finish(layer, hidden, attended);
+    await trace.step('attend', layer, async () => {
+      for (const { batch, rows, firstRow } of cells) {
+        const own = rowsOf(config, projection, firstRow, rows.tokens.length);
+        await batch.attend(backend, layer, rows, own, { into: attended, firstRow });
+      }
+    });
+    hidden = await trace.step('finish', layer, () => compute.finish(layer, input, attended));
   }
-  await runHeads(compute, config, cells, hidden);
+  await trace.step('head', undefined, () => runHeads(compute, config, cells, hidden));
 }
 
 function rowsOf(config: ModelConfig, { queryKey, value }: Projection, firstRow: number, count: number): Projection {

@@ -1,0 +1,131 @@
+/**
+ * A model in an offload store, opened for computing: its resident rows in memory, the others streaming by.
+ */
+import type { LayerWeights } from '../backends/backend.js';
+import { layerKind, layerTensors, numSteps, type TensorName } from '../model/layers.js';
+import type { Store } from '../model/store-read.js';
+import type { ResidentRows } from '../schedule/streamed.js';
+import { gatherRows, type PackedMatrix, packedBytes, packedRowBytes, sliceRows } from './packed.js';
+import { type Fractions, type Placement, placeWeights, type WeightPart } from './placement.js';
+import { GROUP_SIZE } from './quantize.js';
+import type { Lease, Tiers } from './tier.js';
+import { WeightStream } from './weight-stream.js';
+
+export interface OffloadOptions {
+  readonly fractions: Fractions;
+  readonly computeTier: 'gpu' | 'cpu';
+  readonly partBytes: number;
+  /** Parts in memory at a time, read or in use. */
+  readonly buffers: number;
+  readonly overlap: boolean;
+  readonly onRead?: (bytes: number) => void;
+  readonly onWait?: (seconds: number) => void;
+}
+
+export interface OffloadedModel {
+  readonly resident: ResidentRows;
+  readonly stream: WeightStream;
+  readonly placement: Placement;
+  close(): Promise<void>;
+}
+
+/** @throws EngineError OUT_OF_MEMORY if a tier cannot hold its share, before anything is read. */
+export async function openOffloaded(store: Store, tiers: Tiers, options: OffloadOptions): Promise<OffloadedModel> {
+  const { config } = store;
+  const placement = placeWeights(config, {
+    ...options,
+    rowBytes(layer, name) {
+      const { type, shape } = store.tensor(layer, name);
+      return packedRowBytes(type, shape[1]!);
+    },
+  });
+  const leases: Lease[] = [];
+  const hold = (tier: keyof Tiers, bytes: number, what: string) => leases.push(tiers[tier].reserve(bytes, what));
+
+  const bytesOf = ({ layer, tensor, rowStart, rowEnd }: WeightPart) =>
+    store.roomFor(store.tensor(layer, tensor), rowStart, rowEnd);
+  const bufferBytes = Math.max(0, ...placement.parts.map(bytesOf));
+  const numBuffers = Math.min(options.buffers, placement.parts.length);
+  const buffers = Array.from({ length: numBuffers }, () => {
+    hold(options.computeTier, bufferBytes, 'a buffer for weights on their way');
+    return store.allocate(bufferBytes);
+  });
+
+  /** Rows [from, to) in a buffer of their own, held on a tier. */
+  async function keep(tier: keyof Tiers, layer: number, name: TensorName, from: number, to: number) {
+    if (from === to) return undefined;
+    const tensor = store.tensor(layer, name);
+    const room = store.roomFor(tensor, from, to);
+    hold(tier, room, `layer ${layer} ${name}, rows ${from} to ${to},`);
+    return store.readRows(tensor, from, to, store.allocate(room));
+  }
+
+  const layers: LayerWeights[] = [];
+  const onHost = new Map<string, { readonly matrix: PackedMatrix; readonly firstRow: number }>();
+  for (let layer = 0; layer < numSteps(config); layer++) {
+    const weights: Partial<Record<TensorName, PackedMatrix>> = {};
+    for (const { name, shape } of layerTensors(config, layer)) {
+      if (layerKind(config, layer) === 'embed' && name === 'tokens') continue;
+      const moves = shape.length === 2 && name !== 'project' && name !== 'positions';
+      const homes = moves ? placement.homes(layer, name) : undefined;
+      const stays = homes ? homes[options.computeTier] : shape[0]!;
+      const kept = await keep(options.computeTier, layer, name, 0, stays);
+      if (kept) weights[name] = kept;
+      if (!homes || options.computeTier === 'cpu') continue;
+      const host = await keep('cpu', layer, name, homes.gpu, homes.cpu);
+      if (host) onHost.set(`${layer} ${name}`, { matrix: host, firstRow: homes.gpu });
+    }
+    layers.push(weights);
+  }
+
+  async function load(part: WeightPart, buffer: Uint8Array): Promise<PackedMatrix> {
+    const { layer, tensor, rowStart, rowEnd, home } = part;
+    if (home === 'cpu') {
+      const { matrix, firstRow } = onHost.get(`${layer} ${tensor}`)!;
+      return sliceRows(matrix, rowStart - firstRow, rowEnd - firstRow);
+    }
+    const matrix = await store.readRows(store.tensor(layer, tensor), rowStart, rowEnd, buffer);
+    options.onRead?.(packedBytes(matrix));
+    return matrix;
+  }
+
+  const stream = new WeightStream(placement.parts, load, { ...options, buffers });
+  return {
+    resident: { layers, embeddings: (ids) => readEmbeddings(store, layers, ids) },
+    stream,
+    placement,
+    async close() {
+      await stream.close();
+      for (const lease of leases) lease.release();
+    },
+  };
+}
+
+/** Rows of the table, each distinct id read once; a tied head's resident rows serve where they hold the id. */
+async function readEmbeddings(store: Store, layers: readonly LayerWeights[], ids: Int32Array): Promise<Float32Array> {
+  const { config } = store;
+  const width = config.embeddingSize;
+  const table = store.tensor(0, 'tokens');
+  const resident = config.tiedEmbeddings ? layers[config.numLayers + 1]!.tokens : undefined;
+  const residentRows = resident?.shape[0] ?? 0;
+  const rows = new Map<number, Float32Array>();
+  await Promise.all(
+    Array.from(new Set(ids), async (id) => {
+      rows.set(id, id < residentRows ? gatherRows(resident!, Int32Array.of(id)) : await readRow(id));
+    }),
+  );
+  const gathered = new Float32Array(ids.length * width);
+  ids.forEach((id, row) => {
+    gathered.set(rows.get(id)!, row * width);
+  });
+  return gathered;
+
+  /** With its group, where rows are stored in groups. */
+  async function readRow(id: number): Promise<Float32Array> {
+    const grouped = table.type === 'int8' || table.type === 'int4';
+    const first = grouped ? Math.floor(id / GROUP_SIZE) * GROUP_SIZE : id;
+    const end = grouped ? Math.min(table.shape[0]!, first + GROUP_SIZE) : id + 1;
+    const matrix = await store.readRows(table, first, end, store.allocate(store.roomFor(table, first, end)));
+    return gatherRows(matrix, Int32Array.of(id - first));
+  }
+}

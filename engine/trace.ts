@@ -1,0 +1,87 @@
+/**
+ * Where a run's time and bytes went, step by step, as the engine saw it.
+ */
+
+/** What a sweep is made of. */
+export type StepName = 'embed' | 'project' | 'attend' | 'finish' | 'head';
+/** What moves between tiers. */
+export type MovedName = 'weights' | 'kvRead' | 'kvWrite';
+
+export interface TraceTotals {
+  readonly sweeps: number;
+  /** Rows computed, padding included; and those that somebody asked for. */
+  readonly rows: number;
+  readonly seconds: Readonly<Record<StepName, number>>;
+  readonly bytesMoved: Readonly<Record<MovedName, number>>;
+  /** Spent waiting for something to arrive. */
+  readonly waitSeconds: Readonly<Record<MovedName, number>>;
+}
+
+/** One step, for a timeline; times in seconds since the trace was opened. */
+interface Span {
+  readonly name: StepName;
+  readonly layer: number | undefined;
+  readonly start: number;
+  readonly seconds: number;
+}
+
+export class Trace {
+  private readonly opened = performance.now();
+  private readonly spans: Span[] = [];
+  private sweeps = 0;
+  private rows = 0;
+  private readonly seconds: Record<StepName, number> = { embed: 0, project: 0, attend: 0, finish: 0, head: 0 };
+  private readonly bytesMoved: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0 };
+  private readonly waitSeconds: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0 };
+
+  /** @param keepSpans whether a timeline is wanted; it grows with the run */
+  constructor(private readonly keepSpans = false) {}
+
+  async step<Result>(name: StepName, layer: number | undefined, act: () => Promise<Result>): Promise<Result> {
+    const start = performance.now();
+    try {
+      return await act();
+    } finally {
+      const seconds = (performance.now() - start) / 1000;
+      this.seconds[name] += seconds;
+      if (this.keepSpans) this.spans.push({ name, layer, start: (start - this.opened) / 1000, seconds });
+    }
+  }
+
+  sweep(rows: number): void {
+    this.sweeps++;
+    this.rows += rows;
+  }
+
+  moved(what: MovedName, bytes: number): void {
+    this.bytesMoved[what] += bytes;
+  }
+
+  waited(what: MovedName, seconds: number): void {
+    this.waitSeconds[what] += seconds;
+  }
+
+  totals(): TraceTotals {
+    return {
+      sweeps: this.sweeps,
+      rows: this.rows,
+      seconds: { ...this.seconds },
+      bytesMoved: { ...this.bytesMoved },
+      waitSeconds: { ...this.waitSeconds },
+    };
+  }
+
+  /** In the trace event format that chrome://tracing and Perfetto read. */
+  chromeTrace(): string {
+    const traceEvents = this.spans.map(({ name, layer, start, seconds }) => ({
+      name: layer === undefined ? name : `${name} ${layer}`,
+      cat: name,
+      ph: 'X',
+      pid: 1,
+      tid: 1,
+      ts: Math.round(start * 1e6),
+      dur: Math.round(seconds * 1e6),
+    }));
+    return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
+  }
+}
