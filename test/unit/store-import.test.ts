@@ -96,6 +96,15 @@ describe('an import that fails', () => {
     expect(error).toMatchObject({ code: 'BAD_INPUT', message: expect.stringContaining('fp32, fp16, int8, int4') });
   });
 
+  it('names a directory that cannot be made', async () => {
+    writeFileSync(directory, 'a file');
+    const error = await failure(writeStore(source, join(directory, 'store'), { format: 'fp16' }));
+    expect(error).toMatchObject({
+      code: 'BAD_INPUT',
+      message: expect.stringContaining('cannot be made a store (ENOTDIR)'),
+    });
+  });
+
   it.each(['config.json', 'notes.txt', 'tokenizer.json'])(
     'spares a directory that is no store: it holds %s',
     async (name) => {
