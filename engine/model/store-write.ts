@@ -154,8 +154,8 @@ async function makeDirectory(directory: string): Promise<void> {
       throw new EngineError('BAD_INPUT', message, { path: directory, reason }, { cause });
     });
   const other = names.filter((name) => !ownNames.includes(name) && !name.startsWith(lockName) && !name.endsWith(DRAFT));
-  // Only a directory that has a header may already have a tokenizer: another's must not be overwritten.
-  const strange = names.includes(storeFiles.header)
+  // A tokenizer without a store's data is another's, and must not be overwritten.
+  const strange = names.includes(storeFiles.data)
     ? other
     : names.filter((name) => other.includes(name) || isSetting(name));
   if (strange.length === 0) return;

@@ -166,6 +166,15 @@ describe('an import', () => {
     expect(readdirSync(directory)).toEqual(['import.lock']);
   });
 
+  it('follows one that was killed while its files took their names', async () => {
+    const tokenizer = { json: {}, bosToken: undefined, eosToken: undefined, chatTemplate: undefined };
+    await writeStore(source, directory, { format: 'fp16', tokenizer });
+    rmSync(join(directory, 'store.json'));
+    expect(readdirSync(directory).sort()).toEqual(['tokenizer.json', 'tokenizer_config.json', 'weights.bin']);
+    await writeStore(source, directory, { format: 'fp16' });
+    expect(readdirSync(directory).sort()).toEqual(['store.json', 'weights.bin']);
+  });
+
   it('that is killed leaves no store, and the next one clears up after it', async () => {
     const script = `
       import { dummyWeights } from ${JSON.stringify(compiled('dummy.js'))};
