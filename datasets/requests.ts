@@ -31,6 +31,8 @@ export interface ModelText {
 
 /** Texts are counted in groups, since a tokenizer is faster on many. */
 const countedTogether = 128;
+/** After so many rows without a column that is needed, the column is missing from all. */
+const rowsToTry = 100;
 
 /** Requests task by task, in the order of the source. */
 export async function* promptRows(
@@ -118,7 +120,7 @@ interface DraftOptions {
   readonly task: string;
   readonly source: SourceSpec;
   readonly id: string | null;
-  /** Of the first row that can be read, for all. */
+  /** Whether the columns are those that the pipeline speaks of. */
   readonly check: (values: Values) => void;
   readonly ask: (values: Values) => Question;
 }
@@ -126,15 +128,12 @@ interface DraftOptions {
 async function* draftRows(options: DraftOptions): AsyncGenerator<Draft, void, undefined> {
   const { pipeline, task, source, id, check, ask } = options;
   const seen = new SeenIds();
-  let checked = false;
+  const columnsAreThere = firstFitting(check);
   let rows = 0;
   for await (const row of openSource(source)) {
-    if (pipeline.limit !== null && row.index >= pipeline.limit) return;
+    if (pipeline.limit !== null && row.index >= pipeline.limit) break;
     rows++;
-    if (!checked && row.error === undefined) {
-      check(row.values);
-      checked = true;
-    }
+    if (row.error === undefined) columnsAreThere.see(row.values);
     const named = rowName(row, id);
     if (id !== null) {
       const before = seen.add(named.name, row.index);
@@ -142,7 +141,31 @@ async function* draftRows(options: DraftOptions): AsyncGenerator<Draft, void, un
     }
     yield { rowId: `${task}/${named.name}`, task, ...content(row, named.error, pipeline.columns, ask) };
   }
+  columnsAreThere.end();
   if (rows === 0) throw new InputError(`${source.files.join(', ')}: no rows in it; ${task} has nothing to ask`);
+}
+
+/** One row in which everything is there shows that the names are right; JSON may leave keys out of the others. */
+function firstFitting(check: (values: Values) => void) {
+  let fits = false;
+  let problem: unknown;
+  let tried = 0;
+  return {
+    see(values: Values) {
+      if (fits) return;
+      try {
+        check(values);
+        fits = true;
+      } catch (error) {
+        problem ??= error;
+        tried++;
+        if (tried === rowsToTry) throw problem;
+      }
+    },
+    end() {
+      if (!fits && problem !== undefined) throw problem;
+    },
+  };
 }
 
 function content(

@@ -52,19 +52,14 @@ function needed(issue: Issue): string {
     case 'too_big':
       return `a number of at most ${issue.maximum}`;
     case 'invalid_union':
-      return (
-        [
-          ...new Set(
-            issue.errors
-              .flat()
-              .filter((inner) => inner.path.length === 0)
-              .map(needed),
-          ),
-        ].join(' or ') || issue.message
-      );
+      return [...new Set(issue.errors.flat().map(alternative))].join(' or ') || issue.message;
     default:
       return issue.message;
   }
+}
+
+function alternative(issue: Issue): string {
+  return typeof issue.path[0] === 'number' ? `a list of ${needed(issue)}` : needed(issue);
 }
 
 const typeNames: Readonly<Record<string, string>> = {

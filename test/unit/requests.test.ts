@@ -99,6 +99,15 @@ describe('one bad row is an error of that row alone', () => {
   });
 });
 
+it('a key that the first row leaves out is missing from that row alone', async () => {
+  const requests = await requestsOf(`${plain}columns: [n]\n`, `{"id":1}\n${two}`);
+  expect(requests.map(({ row }) => [row.error === null, row.columns])).toEqual([
+    [false, { n: null }],
+    [true, { n: 1 }],
+    [true, { n: 2 }],
+  ]);
+});
+
 describe('a mistake that concerns all rows ends the plan', () => {
   it.each<[string, string, string, Partial<ModelText>, RegExp]>([
     [
@@ -143,6 +152,13 @@ describe('a mistake that concerns all rows ends the plan', () => {
       two,
       { chatTemplate: null },
       /p\.yaml:3: .*the model has no chat template/,
+    ],
+    [
+      'a column that a thousand rows do not have',
+      plain.replace('text', 'txet'),
+      two.repeat(500),
+      {},
+      /there is no column "txet"/,
     ],
     ['no rows', plain, '\n', {}, /rows\.jsonl: no rows in it; p has nothing to ask/],
   ])('%s', async (_, yaml, table, given, message) => {

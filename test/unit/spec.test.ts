@@ -121,6 +121,11 @@ describe('a mistake is named with its line, its key, what was found and what to 
     ['a key like no other', `${table}xyzzy: 3\n`, /p\.yaml:4: unknown key: "xyzzy"; known: name, model, tasks/],
     ['a text for a number', `${table}limit: many\n`, /p\.yaml:4: limit: needs a number, found "many"/],
     ['a fraction', `${table}limit: 1.5\n`, /p\.yaml:4: limit: needs a whole number, found 1\.5/],
+    [
+      'a number for a stop string',
+      `${table}generate: { stop: [1] }\n`,
+      /generate\.stop: needs text or a list of text, found \[1\]/,
+    ],
     ['too small a number', `${table}shardRows: 0\n`, /p\.yaml:4: shardRows: needs a number of at least 1, found 0/],
     ['topP above 1', `${table}generate: { topP: 1.5 }\n`, /generate\.topP: needs a number of at most 1, found 1\.5/],
     [
