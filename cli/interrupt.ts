@@ -1,6 +1,7 @@
 /**
  * Ctrl-C: once asks everything to stop at the next safe place, twice leaves at once. Both exit with 130.
  */
+import { leave } from './engine.js';
 
 export const INTERRUPTED_EXIT_CODE = 130;
 
@@ -26,7 +27,7 @@ export async function interruptible<T>(
 ): Promise<T> {
   const controller = new AbortController();
   const interrupt = () => {
-    if (controller.signal.aborted) process.exit(INTERRUPTED_EXIT_CODE);
+    if (controller.signal.aborted) return void leave(INTERRUPTED_EXIT_CODE);
     controller.abort();
     onInterrupt();
   };

@@ -20,6 +20,8 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 
 // A reader that has seen enough (`zigzag tasks list | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// Thrown where nobody can catch it, such as in a timer of a library: still one message, and the trace in the log.
+process.on('uncaughtException', (error) => process.exit(explain(error)));
 process.exitCode = await main(process.argv.slice(2));
 
 /** @returns the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted. */

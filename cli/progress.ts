@@ -156,7 +156,7 @@ function openBar(out: Output & { readonly columns?: number }): View {
     const barWidth = Math.min(32, room - label.length - shown.text.length - 4);
     const full = shown.total === 0 ? 0 : Math.round(barWidth * Math.min(1, shown.done / shown.total));
     const bar =
-      barWidth < 8 ? '' : `${colours.cyan('\u2501'.repeat(full))}${colours.dim('\u2501'.repeat(barWidth - full))}  `;
+      barWidth < 8 ? '' : `${colours.cyan('\u2501'.repeat(full))}${colours.dim('\u2500'.repeat(barWidth - full))}  `;
     return `${colours.bold(label)} ${bar}${shown.text.slice(0, Math.max(0, room - label.length - 1))}`;
   };
   const stream = out as NodeJS.WritableStream;

@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type Client,
   isGrpcServiceError,
   WorkflowFailedError,
   type WorkflowHandleWithFirstExecutionRunId,
@@ -68,7 +69,7 @@ export async function executeRun(options: ExecuteOptions): Promise<RunResult> {
   try {
     const reporting = reportProgress(options, handle, over.signal);
     const result = await Promise.race([
-      resultOf(handle, over.signal),
+      resultOf(temporal.client, handle, over.signal),
       whenAborted(signal, over.signal),
       temporal.lost,
       worker ? worker.stopped.then(() => new Promise<never>(() => {})) : new Promise<never>(() => {}),
@@ -151,10 +152,11 @@ async function reportProgress({ temporal, onProgress }: ExecuteOptions, handle: 
 }
 
 /** Waits through outages of the server: it may be restarting. */
-async function resultOf(handle: RunHandle, over: AbortSignal): Promise<RunResult> {
+async function resultOf(client: Client, handle: RunHandle, over: AbortSignal): Promise<RunResult> {
   for (;;) {
     try {
-      return await handle.result();
+      // A call that is still open when the connection is closed would be tried again, and throw where nobody catches.
+      return await client.withAbortSignal(over, () => handle.result());
     } catch (error) {
       if (error instanceof WorkflowFailedError) throw reasonOf(error);
       if (!isGrpcServiceError(error) || over.aborted) throw error;

@@ -1,4 +1,5 @@
 /** Commands that stay: they serve until Ctrl-C or SIGTERM, which is how they are meant to end, with exit code 0. */
+import { leave } from './engine.js';
 import { INTERRUPTED_EXIT_CODE } from './interrupt.js';
 
 /**
@@ -11,7 +12,7 @@ export async function untilStopped(
 ): Promise<void> {
   const stopping = new AbortController();
   let failure: Error | undefined;
-  const stop = () => (stopping.signal.aborted ? process.exit(INTERRUPTED_EXIT_CODE) : stopping.abort());
+  const stop = () => (stopping.signal.aborted ? void leave(INTERRUPTED_EXIT_CODE) : stopping.abort());
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   const fail = (error: Error) => {

@@ -2,9 +2,9 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
-import { openEngineHost } from '../../engine/host.js';
 import type { GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
 import { chatPrompt } from '../chat.js';
+import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
 import { obtainModel } from '../model-pull.js';
 import { collected, numberBetween, tokenIds, unescaped, wholeNumber } from '../options.js';
@@ -62,7 +62,7 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
       const path = await obtainModel(model, options).finally(download.stop);
       const request = requestOf(flags, await promptOf(path, flags));
       const start = performance.now();
-      const engine = await openEngineHost({
+      const engine = await openEngine({
         model: path,
         backend: flags.backend,
         ...(flags.threads === undefined ? {} : { threads: flags.threads }),

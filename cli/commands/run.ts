@@ -102,9 +102,9 @@ interface Execution {
 }
 
 async function execute({ file, temporal, flags, view, signal }: Execution): Promise<void> {
-  const [{ executeRun, startDetached }, { openEngineHost }] = await Promise.all([
+  const [{ executeRun, startDetached }, { openEngine }] = await Promise.all([
     import('../run-workflow.js'),
-    import('../../engine/host.js'),
+    import('../engine.js'),
   ]);
   const queue = flags.queue === undefined ? {} : { queue: flags.queue };
   if (flags.detach) {
@@ -116,7 +116,7 @@ async function execute({ file, temporal, flags, view, signal }: Execution): Prom
     file,
     temporal,
     cacheDir: cacheDirectory(),
-    openEngine: openEngineHost,
+    openEngine,
     resolveModel: requireModel,
     ...queue,
     onStarted: (run) => {

@@ -16,13 +16,13 @@ export function addWorker(program: Command): void {
 }
 
 async function worker({ device, queue }: { device: string; queue?: string }): Promise<void> {
-  const [{ openConnection }, { startEmbeddedWorker }, { SHARED_QUEUE }, { logTemporalTo }, { openEngineHost }] =
+  const [{ openConnection }, { startEmbeddedWorker }, { SHARED_QUEUE }, { logTemporalTo }, { openEngine }] =
     await Promise.all([
       import('../connection.js'),
       import('../worker.js'),
       import('../../activities/queues.js'),
       import('../../activities/temporal-log.js'),
-      import('../../engine/host.js'),
+      import('../engine.js'),
     ]);
   logTemporalTo(appendLog);
   await untilStopped(async (signal, fail) => {
@@ -34,7 +34,7 @@ async function worker({ device, queue }: { device: string; queue?: string }): Pr
         queue: queue ?? SHARED_QUEUE,
         deviceName: device,
         cacheDir: cacheDirectory(),
-        openEngine: openEngineHost,
+        openEngine,
         resolveModel: requireModel,
       });
       running.stopped.catch(fail);
