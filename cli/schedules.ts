@@ -50,7 +50,7 @@ export interface NewSchedule {
   readonly overlap?: OverlapName;
   /** Firings missed while no server ran are made up for if no older than this; default a day. */
   readonly catchupWindow?: string;
-  /** Default true: a run that failed once will fail every night. */
+  /** Default true: a run that failed once will fail every night. Firings by hand do not count. */
   readonly pauseOnFailure?: boolean;
   readonly queue?: string;
   readonly paused?: boolean;

@@ -1,19 +1,24 @@
-/** What a failed activity died of. */
-import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/workflow';
+/** What a failed activity died of, in place of "activity task failed". */
+import { ActivityFailure, ApplicationFailure, isCancellation, TimeoutFailure } from '@temporalio/workflow';
 
-export interface Reason {
-  readonly message: string;
-  readonly type: string;
-  readonly details: unknown[];
-  readonly cause: Error;
+/** Calls an activity; where it fails, the workflow fails with the activity's own reason. @param what begins the message. */
+export async function explained<T>(what: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    const cause = error instanceof ActivityFailure && error.cause ? error.cause : (error as Error);
+    throw ApplicationFailure.create({
+      message: `${what}${cause.message}`,
+      type: typeOf(cause),
+      details: cause instanceof ApplicationFailure ? (cause.details ?? []) : [],
+      cause,
+      nonRetryable: true,
+    });
+  }
 }
 
-/** The innermost reason that says something: of the activity, not of its wrapping. */
-export function failureOf(error: unknown): Reason {
-  const cause = error instanceof ActivityFailure && error.cause ? error.cause : (error as Error);
-  if (cause instanceof ApplicationFailure) {
-    return { message: cause.message, type: cause.type ?? 'Error', details: cause.details ?? [], cause };
-  }
-  const type = cause instanceof TimeoutFailure ? 'Timeout' : 'Error';
-  return { message: cause.message, type, details: [], cause };
+function typeOf(cause: Error): string {
+  if (cause instanceof ApplicationFailure && cause.type) return cause.type;
+  return cause instanceof TimeoutFailure ? 'Timeout' : 'Error';
 }

@@ -6,9 +6,7 @@
  */
 import {
   ActivityCancellationType,
-  ApplicationFailure,
   CancellationScope,
-  isCancellation,
   makeContinueAsNewFunc,
   proxyActivities,
   setCurrentDetails,
@@ -22,7 +20,7 @@ import type {
   RunPipelineInput,
   RunResult,
 } from '../activities/contracts.js';
-import { failureOf } from './failure.js';
+import { explained } from './failure.js';
 import { progressMarkdown } from './markdown.js';
 import { addOutcome, answerQuery, beginProgress, type Progress, progressQuery } from './progress.js';
 
@@ -123,15 +121,4 @@ async function inferPage(input: RunPipelineInput, page: PlannedRun, progress: Pr
 
 function show(input: RunPipelineInput, progress: Progress): void {
   setCurrentDetails(progressMarkdown(input.run, progress, Date.now()));
-}
-
-/** An activity's own reason, in place of "activity task failed". */
-async function explained<T>(what: string, act: () => Promise<T>): Promise<T> {
-  try {
-    return await act();
-  } catch (error) {
-    if (isCancellation(error)) throw error;
-    const { message, type, details, cause } = failureOf(error);
-    throw ApplicationFailure.create({ message: `${what}${message}`, type, details, cause, nonRetryable: true });
-  }
 }

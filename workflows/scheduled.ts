@@ -1,6 +1,7 @@
 /** A run that a schedule starts: a directory of its own for each firing, then the same workflow as any other run. */
 import { proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { PlanActivities, RunResult, ScheduledRunInput } from '../activities/contracts.js';
+import { explained } from './failure.js';
 import { runPipeline } from './run.js';
 
 // The model's file is hashed here the first time, which takes minutes where it is large.
@@ -11,9 +12,10 @@ const { prepareRun } = proxyActivities<PlanActivities>({
 
 export async function scheduledRun(input: ScheduledRunInput): Promise<RunResult> {
   const { pipeline, runsDir, deviceQueue, windowSize, shardsPerExecution } = input;
-  const run = await prepareRun.executeWithOptions({ summary: `Read ${pipeline.path}` }, [
-    { pipeline, runDir: `${runsDir}/${directoryName(firedAt())}` },
-  ]);
+  const runDir = `${runsDir}/${directoryName(firedAt())}`;
+  const run = await explained('', () =>
+    prepareRun.executeWithOptions({ summary: `Read ${pipeline.path}` }, [{ pipeline, runDir }]),
+  );
   return runPipeline({ run, deviceQueue, windowSize, shardsPerExecution });
 }
 
