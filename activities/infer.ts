@@ -43,19 +43,15 @@ export function openDevice({ openEngine }: DeviceOptions): Device {
     const signal = cancellationSignal();
     const began: { at?: number } = {};
     let progress: EngineProgress | undefined;
+    const requests = asked.map((row) => requestOf(row, shard.ask));
+    const onProgress = (latest: EngineProgress) => {
+      progress = latest;
+    };
     const results = await withHeartbeat(
       () =>
         pool.use(engineOptions(file), (engine) => {
           began.at = performance.now();
-          return engine.run(
-            asked.map((row) => requestOf(row, shard.ask)),
-            {
-              signal,
-              onProgress: (latest) => {
-                progress = latest;
-              },
-            },
-          );
+          return engine.run(requests, { signal, onProgress });
         }),
       () => heartbeatDetails(shard, rows.length - asked.length, progress, secondsSince(began.at)),
     );

@@ -8,6 +8,7 @@ import { type OpenModel, openModel } from '../engine/model/open.js';
 import type { PlanActivities, PlanInput, PlannedRun, PrepareInput, RunInput } from './contracts.js';
 import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
+import { removePartsFrom } from './parts.js';
 import { reportRun } from './report.js';
 import { prepareRunDirectory, type RunFile, readRunFile, runInputOf } from './run-file.js';
 
@@ -48,12 +49,14 @@ async function manifestOf(run: RunInput, { cacheDir }: PlanOptions): Promise<Man
   if (manifest?.fingerprint === run.fingerprint) return manifest;
   const model = await openModel(file.modelPath, { cacheDir });
   try {
-    return await writeShards({
+    const planned = await writeShards({
       requests: untilCancelled(promptRows(file.pipeline, modelText(model, file))),
       runDir: run.runDir,
       fingerprint: run.fingerprint,
       shardRows: file.pipeline.shardRows,
     });
+    removePartsFrom(run.runDir, planned.shards.length);
+    return planned;
   } finally {
     await model.weights.close();
   }
