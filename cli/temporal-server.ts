@@ -28,6 +28,7 @@ export interface ServerState {
 }
 
 export interface LocalServer {
+  /** Follows the server when it is started again. */
   readonly state: ServerState;
   /** Whether this call started it. */
   readonly started: boolean;
@@ -62,16 +63,19 @@ export async function openLocalServer(options: LocalServerOptions = {}): Promise
   handles += 1;
   const user = join(home, 'users', `${process.pid}-${handles}`);
   const { program, state, started } = await locate(home, user, options);
+  let current = state;
   const watch = setInterval(() => void revive(), WATCH_MILLISECONDS);
   watch.unref();
   let reviving = false;
   let closed = false;
 
   async function revive(): Promise<void> {
-    if (reviving || closed || isServer(state.pid, state.dbFile)) return;
+    if (reviving || closed || isServer(current.pid, current.dbFile)) return;
     reviving = true;
     try {
-      await withLock(lockFile(home), () => restartIfGone(home, program, user));
+      await withLock(lockFile(home), async () => {
+        if (!closed) current = await restartIfGone(home, program, current);
+      });
     } catch (error) {
       clearInterval(watch);
       if (!closed) options.onLost?.(error as Error);
@@ -82,7 +86,7 @@ export async function openLocalServer(options: LocalServerOptions = {}): Promise
 
   return {
     get state() {
-      return readState(home) ?? state;
+      return current;
     },
     started,
     async close() {
@@ -165,13 +169,15 @@ async function start(
 }
 
 /** Called under the lock by every command that noticed; the first starts the server, the others find it. */
-async function restartIfGone(home: string, program: string, user: string): Promise<void> {
-  const state = readState(home);
-  if (!state || isServer(state.pid, state.dbFile)) return;
-  const ports = { port: portOf(state.address), uiPort: portOf(state.uiAddress) };
-  writeFileSync(user, '');
-  const pid = await startServer(program, ports, state);
-  writeState(home, { ...state, ...describe(pid, ports) });
+async function restartIfGone(home: string, program: string, known: ServerState): Promise<ServerState> {
+  const state = readState(home) ?? known;
+  if (isServer(state.pid, state.dbFile)) {
+    if (state.address === known.address) return state;
+    throw new InputError(`the local Temporal server died and now runs at ${state.address}; run the same command again`);
+  }
+  const ports = { port: portOf(known.address), uiPort: portOf(known.uiAddress) };
+  const pid = await startServer(program, ports, known);
+  return writeState(home, { ...known, ...describe(pid, ports) });
 }
 
 async function leave(home: string, user: string): Promise<void> {
