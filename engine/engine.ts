@@ -29,14 +29,14 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const trace = new Trace(options.timeline);
   const threads = options.threads ?? availableParallelism();
   const model = await loadModel(options, (config) => open(config, { threads }), trace);
-  const { config, tokenizer, policy, tiers, compute, backend } = model;
+  const { config, tokenizer, policy, memory, compute, backend } = model;
   let last: Promise<unknown> = Promise.resolve();
 
   async function answer(requests: readonly EngineRequest[], { signal, onProgress }: RunOptions) {
     const encoder = { config, tokenizer, contextTokens: model.contextTokens };
     const admitted = await Promise.all(requests.map((request) => admit(request, encoder)));
     const sequences = admitted.filter((one) => 'accept' in one);
-    await runLoop(backend, compute, config, sequences, { policy, tier: tiers.cpu, trace, signal, onProgress });
+    await runLoop(backend, compute, config, sequences, { policy, memory, trace, signal, onProgress });
     return admitted.map((one): EngineResult => ('accept' in one ? one.result() : one));
   }
 
@@ -56,8 +56,10 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
       return result;
     },
     async usage() {
-      const peakBytes = { gpu: tiers.gpu.peakBytes, cpu: tiers.cpu.peakBytes, disk: tiers.disk.peakBytes };
-      return { ...trace.totals(), peakBytes, ...(options.timeline && { timeline: trace.chromeTrace() }) };
+      const { gpu, cpu, disk } = memory.tiers;
+      const peakBytes = { gpu: gpu.peakBytes, cpu: cpu.peakBytes, disk: disk.peakBytes };
+      const usedBytes = { gpu: gpu.usedBytes, cpu: cpu.usedBytes, disk: disk.usedBytes };
+      return { ...trace.totals(), peakBytes, usedBytes, ...(options.timeline && { timeline: trace.chromeTrace() }) };
     },
     async close() {
       await last;

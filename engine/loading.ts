@@ -7,9 +7,10 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Backend } from './backends/backend.js';
 import { EngineError } from './errors.js';
+import type { RunMemory } from './memory/kv-tiers.js';
 import { openOffloaded } from './memory/offloaded.js';
-import { loadResident } from './memory/resident.js';
-import { openTiers, type Tiers } from './memory/tier.js';
+import { loadResident, residentBytes } from './memory/resident.js';
+import { openTiers } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
 import { openModel } from './model/open.js';
 import { packedTypes, type StoreFormat, storeFiles } from './model/store.js';
@@ -17,7 +18,7 @@ import { importModel } from './model/store-import.js';
 import { openStore } from './model/store-read.js';
 import type { Tokenizer } from './model/tokenizer.js';
 import { planMemory } from './policy/memory-plan.js';
-import { type Policy, residentPolicy, type WeightBits } from './policy/policy.js';
+import { allOn, checkFractions, type Policy, residentPolicy, type WeightBits } from './policy/policy.js';
 import type { EngineOptions } from './requests.js';
 import { type LayerCompute, residentCompute } from './schedule/compute.js';
 import { streamedCompute } from './schedule/streamed.js';
@@ -32,62 +33,82 @@ export interface LoadedModel {
   readonly tokenizer: Tokenizer | undefined;
   readonly identity: string;
   readonly policy: Policy;
-  readonly tiers: Tiers;
+  readonly memory: RunMemory;
   readonly compute: LayerCompute;
   /** Longest sequence that the policy made room for. */
   readonly contextTokens: number;
+  readonly backend: Backend;
   close(): Promise<void>;
 }
 
+type OpenBackendFor = (config: ModelConfig) => Promise<Backend>;
+
+/** @throws EngineError, before anything is computed, if the model can't be used as the options say. */
 export async function loadModel(
   options: EngineOptions,
-  openBackend: (config: ModelConfig) => Promise<Backend>,
+  openBackend: OpenBackendFor,
   trace: Trace,
-): Promise<LoadedModel & { readonly backend: Backend }> {
-  const wanted = {
-    gpuBatchSize: options.gpuBatchSize ?? DEFAULT_GPU_BATCH_SIZE,
-    numGpuBatches: options.numGpuBatches ?? 1,
-    schedule: options.schedule ?? 'continuous',
-  };
-  const offloads = options.hostMemoryBytes !== undefined || options.policy?.weights !== undefined;
-  const directory = offloads ? await storeOf(options) : undefined;
-  const cache = options.cacheDir === undefined ? {} : { cacheDir: options.cacheDir };
-  const { weights, tokenizer } = await openModel(directory ?? options.model, cache);
+): Promise<LoadedModel> {
+  const offloads =
+    options.device === 'sim' || options.hostMemoryBytes !== undefined || options.policy?.weights !== undefined;
+  return offloads ? loadOffloaded(options, openBackend, trace) : loadInMemory(options, openBackend);
+}
+
+async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor): Promise<LoadedModel> {
+  const memory = memoryOf(options);
+  const policy = { ...residentPolicy(wantedOf(options)), ...options.policy };
+  checkFractions(policy, memory.computeTier);
+  const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
   const { config, identity } = weights;
-  if (directory === undefined) {
-    const layers = await loadResident(config, weights);
-    await weights.close();
-    const backend = await openBackend(config);
-    const policy = { ...residentPolicy(wanted.gpuBatchSize, wanted.numGpuBatches, wanted.schedule), ...options.policy };
-    const unbounded = Number.POSITIVE_INFINITY;
-    return {
-      config,
-      tokenizer,
-      identity,
-      policy,
-      tiers: openTiers({ gpu: 0, cpu: unbounded, disk: unbounded }),
-      compute: residentCompute(backend, config, layers),
-      contextTokens: config.maxPositions,
-      backend,
-      close: () => backend.close(),
-    };
-  }
+  const layers = await loadResident(config, weights);
   await weights.close();
-  const store = await openStore(directory, cache);
+  const lease = memory.tiers.cpu.reserve(residentBytes(layers), 'the weights');
+  const backend = await openBackend(config);
+  return {
+    config,
+    tokenizer,
+    identity,
+    policy,
+    memory,
+    compute: residentCompute(backend, config, layers),
+    contextTokens: config.maxPositions,
+    backend,
+    async close() {
+      lease.release();
+      await backend.close();
+    },
+  };
+}
+
+async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor, trace: Trace): Promise<LoadedModel> {
+  const memory = memoryOf(options);
+  const { tiers, computeTier } = memory;
+  const directory = await storeOf(options, memory.directory);
+  const { weights, tokenizer } = await openModel(directory, cacheOf(options));
+  await weights.close();
+  const store = await openStore(directory, cacheOf(options));
   try {
-    const budgetBytes = options.hostMemoryBytes ?? Number.POSITIVE_INFINITY;
+    const { config, identity } = store;
     const contextTokens = Math.min(config.maxPositions, options.contextTokens ?? config.maxPositions);
-    const overlap = options.overlap ?? true;
-    const weightType = packedTypes[store.format];
+    const wanted = wantedOf(options);
     const planned = options.policy?.weights
-      ? { ...residentPolicy(wanted.gpuBatchSize, wanted.numGpuBatches, wanted.schedule), overlap }
-      : planMemory({ config, weightType, budgetBytes, contextTokens, overlap, ...wanted }).policy;
+      ? residentPolicy(wanted, computeTier)
+      : planMemory({
+          ...wanted,
+          config,
+          weightType: packedTypes[store.format],
+          budgetBytes: tiers[computeTier].capacityBytes,
+          spillBytes: computeTier === 'gpu' ? tiers.cpu.capacityBytes : 0,
+          contextTokens,
+          computeTier,
+          kv: options.policy?.kv ?? allOn(computeTier),
+        }).policy;
     const policy = { ...planned, ...options.policy };
-    const tiers = openTiers({ gpu: 0, cpu: budgetBytes, disk: Number.POSITIVE_INFINITY });
+    checkFractions(policy, computeTier);
     const model = await openOffloaded(store, tiers, {
       ...policy,
       fractions: policy.weights,
-      computeTier: 'cpu',
+      computeTier,
       onRead: (bytes) => trace.moved('weights', bytes),
       onWait: (seconds) => trace.waited('weights', seconds),
     });
@@ -97,7 +118,7 @@ export async function loadModel(
       tokenizer,
       identity,
       policy: { ...policy, weights: model.placement.fractions },
-      tiers,
+      memory,
       compute: streamedCompute(backend, config, model.resident, model.stream),
       contextTokens,
       backend,
@@ -113,11 +134,37 @@ export async function loadModel(
   }
 }
 
+function wantedOf(options: EngineOptions) {
+  return {
+    gpuBatchSize: options.gpuBatchSize ?? DEFAULT_GPU_BATCH_SIZE,
+    numGpuBatches: options.numGpuBatches ?? 1,
+    schedule: options.schedule ?? 'continuous',
+    overlap: options.overlap ?? true,
+  } as const;
+}
+
+function memoryOf(options: EngineOptions): RunMemory {
+  const { device, deviceMemoryBytes, hostMemoryBytes, diskMemoryBytes, offloadDir, cacheDir } = options;
+  const unbounded = Number.POSITIVE_INFINITY;
+  return {
+    tiers: openTiers({
+      gpu: device === 'sim' ? (deviceMemoryBytes ?? unbounded) : 0,
+      cpu: hostMemoryBytes ?? unbounded,
+      disk: diskMemoryBytes ?? unbounded,
+    }),
+    computeTier: device === 'sim' ? 'gpu' : 'cpu',
+    directory: offloadDir ?? join(cacheDir ?? join(homedir(), '.cache', 'zigzag'), 'offload'),
+  };
+}
+
+function cacheOf({ cacheDir }: EngineOptions) {
+  return cacheDir === undefined ? {} : { cacheDir };
+}
+
 /** The model's offload store: itself, or one made of it, once. */
-async function storeOf({ model, offloadDir, cacheDir, weightBits }: EngineOptions): Promise<string> {
+async function storeOf({ model, cacheDir, weightBits }: EngineOptions, home: string): Promise<string> {
   if (existsSync(join(model, storeFiles.header))) return model;
   const format = formatOf(weightBits ?? DEFAULT_WEIGHT_BITS);
-  const home = offloadDir ?? join(cacheDir ?? join(homedir(), '.cache', 'zigzag'), 'offload');
   const key = createHash('sha256').update(model).digest('hex').slice(0, 16);
   const directory = join(home, `${key}-${format}`);
   if (existsSync(join(directory, storeFiles.header))) {

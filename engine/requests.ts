@@ -116,6 +116,8 @@ export interface EngineInfo {
 /** What the engine used since it was opened. */
 export interface EngineUsage extends TraceTotals {
   readonly peakBytes: Readonly<Record<TierName, number>>;
+  /** Held now: what belongs to the model, and between runs nothing else. */
+  readonly usedBytes: Readonly<Record<TierName, number>>;
   /** In Chrome's trace event format, where the options asked for a timeline. */
   readonly timeline?: string;
 }
@@ -133,6 +135,8 @@ export interface EngineOptions {
   /** A GGUF file or a Hugging Face model directory. */
   readonly model: string;
   readonly backend: 'onnx' | 'reference';
+  /** `sim` accounts and moves as a gpu would, in ordinary memory: for trying policies, not for speed. Default: cpu. */
+  readonly device?: 'cpu' | 'sim';
   /** Threads of the matrix products; default: the physical cores. */
   readonly threads?: number;
   /** At most so many sequences are computed together; fewer where the budget holds fewer. */
@@ -148,11 +152,15 @@ export interface EngineOptions {
    * does not fit streams from disk; without it all is in memory.
    */
   readonly hostMemoryBytes?: number;
+  /** Bytes of the device's own memory, where it has some. */
+  readonly deviceMemoryBytes?: number;
+  /** Bytes that may lie on disk: the offload store and what of a run lives there. */
+  readonly diskMemoryBytes?: number;
   /** Says what is computed together and where it lives, in place of what the budget would suggest. */
   readonly policy?: Partial<Policy>;
   /** Longest sequence to make room for in the budget, prompt and completion together; default: the model's own. */
   readonly contextTokens?: number;
-  /** Where the offload store is made if `model` is none; default: beside the sums in `cacheDir`. */
+  /** Where the offload store is made if `model` is none, and files of a run are; default: beside the sums in `cacheDir`. */
   readonly offloadDir?: string;
   /** How an offload store made here holds the weights; default 16. */
   readonly weightBits?: WeightBits;

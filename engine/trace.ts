@@ -57,6 +57,16 @@ export class Trace {
     this.bytesMoved[what] += bytes;
   }
 
+  /** Waits for something to arrive or to be gone. */
+  async wait<Result>(what: MovedName, until: () => Promise<Result>): Promise<Result> {
+    const start = performance.now();
+    try {
+      return await until();
+    } finally {
+      this.waited(what, (performance.now() - start) / 1000);
+    }
+  }
+
   waited(what: MovedName, seconds: number): void {
     this.waitSeconds[what] += seconds;
   }

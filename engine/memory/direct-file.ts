@@ -50,6 +50,8 @@ export interface DirectFile extends AlignmentProbe {
    * @throws OUT_OF_MEMORY (tier disk) if the file system has less left.
    */
   reserve(bytes: number): Promise<void>;
+  /** Makes the file this long: what is cut off gives its space back. Nothing is under way beyond the new end. */
+  truncate(bytes: number): Promise<void>;
   /** Waits until what was written is on the disk. */
   sync(): Promise<void>;
   /** Waits for what is under way. */
@@ -171,7 +173,10 @@ class OpenFile implements DirectFile {
     const { size, blocks } = fstatSync(this.ordinary);
     // stat counts blocks of 512 B whatever the file system's are.
     await requireDisk(this.path, Math.max(0, bytes - blocks * 512));
-    if (bytes <= size) return;
+    if (bytes > size) await this.truncate(bytes);
+  }
+
+  async truncate(bytes: number): Promise<void> {
     try {
       await promisify(ftruncate)(this.ordinary, bytes);
     } catch (error) {

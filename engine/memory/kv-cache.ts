@@ -1,99 +1,217 @@
 /**
- * The KV cache of one GPU batch: for every layer, blocks of KV_BLOCK_TOKENS positions of all its slots.
+ * The KV cache of one GPU batch, on any tier: the first slots live where attention computes, the next on the cpu, the last
+ * on disk.
  *
- * A block is (slots, numKvHeads, KV_BLOCK_TOKENS, headDim), as attention reads it; the cache grows by a block when its
- * longest sequence does. Live sequences occupy slots 0..n-1, so the first n slots of a block are contiguous.
+ * Attention sees two groups of slots, both as blocks in memory: those that live there, and staged copies of all others.
+ * What it writes to a copy is stored while it goes on.
  */
-import { KV_BLOCK_TOKENS, type KvBlock, MASKED, type Projection } from '../backends/backend.js';
+import type { KvBlock, Projection } from '../backends/backend.js';
+import { KV_BLOCK_TOKENS } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
-import { queryKeySize, valueSize } from '../model/layers.js';
-import type { Lease, Tier } from './tier.js';
+import type { Trace } from '../trace.js';
+import type { KvHome } from './kv-home.js';
+import { blocksFor, putRows, type RowTarget, type SlotHomes, sliceBlock, slotBytes, slotValues } from './kv-layout.js';
+import type { KvMemory } from './kv-memory.js';
+import type { KvStaging, StagingSet } from './kv-staging.js';
 
-/** Bytes that one sequence of this many tokens holds on all layers, in whole blocks. */
-export function kvSlotBytes(config: ModelConfig, tokens: number): number {
-  const blocks = Math.ceil(tokens / KV_BLOCK_TOKENS);
-  return blocks * kvBlockBytes(config, 1) * config.numLayers;
+/** Slots that attention takes together. */
+export interface KvGroup {
+  readonly firstSlot: number;
+  readonly endSlot: number;
+  readonly blocks: readonly KvBlock[];
 }
 
-/** Bytes that one block holds on one layer. */
-function kvBlockBytes(config: ModelConfig, slots: number): number {
-  return 2 * slots * valueSize(config) * KV_BLOCK_TOKENS * Float32Array.BYTES_PER_ELEMENT;
+/** One layer, ready for attention. */
+export interface KvLayer {
+  /** Those of the first `slots` slots that are live, in blocks that cover `length` positions. */
+  groups(slots: number, length: number): KvGroup[];
+  write(rows: Projection, target: RowTarget): void;
+  /** Begins to store what was written to copies; in the serial loop, waits for it too. */
+  store(): Promise<void>;
 }
 
-interface HeldBlock extends KvBlock {
-  readonly lease: Lease;
+export interface KvCacheParts {
+  readonly homes: SlotHomes;
+  readonly resident: KvMemory;
+  /** Of the slots behind the resident ones, in order; together they are `homes.slots - homes.resident`. */
+  readonly moving: readonly KvHome[];
+  /** For as many slots as move. */
+  readonly staging: KvStaging;
+  readonly overlap: boolean;
+  readonly trace: Trace;
 }
 
 export class KvCache {
-  /** By decoder layer, then by block. */
-  private readonly layers: HeldBlock[][];
-
   constructor(
     private readonly config: ModelConfig,
-    readonly numSlots: number,
-    private readonly tier: Tier,
-  ) {
-    this.layers = Array.from({ length: config.numLayers }, () => []);
+    private readonly parts: KvCacheParts,
+  ) {}
+
+  /**
+   * Makes room for the first `slots` slots to be `length` positions long, on every layer.
+   *
+   * @throws OUT_OF_MEMORY before anything is computed for them
+   */
+  async grow(slots: number, length: number): Promise<void> {
+    const { homes, resident, moving, staging } = this.parts;
+    const blocks = blocksFor(length);
+    await resident.grow(blocks);
+    if (slots <= homes.resident) return;
+    staging.grow(blocks);
+    for (const [home, firstSlot] of withFirstSlots(moving)) {
+      if (slots > homes.resident + firstSlot) await home.grow(blocks);
+    }
   }
 
-  /** Blocks of one layer that cover the first `length` positions. */
-  blocks(layer: number, length: number): readonly KvBlock[] {
-    const blocks = this.layers[layer]!;
-    const needed = Math.ceil(length / KV_BLOCK_TOKENS);
-    while (blocks.length < needed) blocks.push(this.emptyBlock());
-    return blocks.slice(0, needed);
+  /** Gives back what lies beyond the first `slots` slots' first `length` positions, as far as whole blocks and homes go. */
+  async trim(slots: number, length: number): Promise<void> {
+    const { homes, resident, moving } = this.parts;
+    await resident.trim(slots > 0 ? blocksFor(length) : 0);
+    for (const [home, firstSlot] of withFirstSlots(moving)) {
+      await home.trim(slots > homes.resident + firstSlot ? blocksFor(length) : 0);
+    }
   }
 
-  /** Gives back the blocks beyond the first `length` positions. */
-  trim(length: number): void {
-    const needed = Math.ceil(length / KV_BLOCK_TOKENS);
-    for (const blocks of this.layers) for (const { lease } of blocks.splice(needed)) lease.release();
+  /**
+   * One layer, once all that attention reads of it is in memory. Whoever asks for the next layer or GPU batch before this
+   * one is through has it read meanwhile; at most two are in use at a time.
+   *
+   * @param lengths positions that each live slot has stored
+   * @param slots in use in this sweep, newcomers included; `grow` made room for them
+   */
+  stage(layer: number, lengths: readonly number[], slots: number): Promise<KvLayer> {
+    const { homes, staging } = this.parts;
+    if (slots <= homes.resident) return Promise.resolve(this.layer(layer, undefined));
+    const staged = async () => {
+      const set = await staging.next();
+      const moved = lengths.slice(homes.resident);
+      const blocks = blocksFor(Math.max(0, ...moved));
+      const loads: Promise<void>[] = [];
+      for (let block = 0; block < blocks; block++) {
+        const stored = [...moved.keys()].filter((slot) => moved[slot]! > block * KV_BLOCK_TOKENS);
+        loads.push(...this.transfer('load', layer, block, stored, set));
+      }
+      await allSettled(loads);
+      return this.layer(layer, set);
+    };
+    return staging.track(staged());
   }
 
-  /** Writes rows [start, end) of a projection to consecutive positions of one slot. */
-  writeRows(layer: number, slot: number, position: number, rows: Projection, start: number, end: number): void {
-    const { headDim, numHeads, numKvHeads } = this.config;
-    const [keyWidth, valueWidth] = [queryKeySize(this.config), valueSize(this.config)];
-    const blocks = this.blocks(layer, position + end - start);
-    for (let row = start; row < end; row++) {
-      const at = position + row - start;
-      const { key, value } = blocks[Math.floor(at / KV_BLOCK_TOKENS)]!;
-      for (let head = 0; head < numKvHeads; head++) {
-        const into = ((slot * numKvHeads + head) * KV_BLOCK_TOKENS + (at % KV_BLOCK_TOKENS)) * headDim;
-        const keyFrom = row * keyWidth + (numHeads + head) * headDim;
-        const valueFrom = row * valueWidth + head * headDim;
-        for (let i = 0; i < headDim; i++) {
-          key[into + i] = rows.queryKey[keyFrom + i]!;
-          value[into + i] = rows.value[valueFrom + i]!;
+  /** Moves the first `length` positions of a slot to one before it, on every layer. Nothing else is under way. */
+  async move(from: number, to: number, length: number): Promise<void> {
+    const { homes, resident, staging } = this.parts;
+    const blocks = blocksFor(length);
+    if (from < homes.resident) {
+      resident.move(from, to, blocks);
+      return;
+    }
+    const [source, target] = [from - homes.resident, to - homes.resident];
+    for (let layer = 0; layer < this.config.numLayers; layer++) {
+      const set = await staging.next();
+      await allSettled(this.slotTransfers('load', layer, blocks, source, set));
+      const into = target < 0 ? resident.blocks(layer, blocks) : set.blocks;
+      for (let block = 0; block < blocks; block++) {
+        this.copySlot(set.blocks[block]!, source, into[block]!, target < 0 ? to : target);
+      }
+      if (target >= 0) this.store(set, this.slotTransfers('store', layer, blocks, target, set));
+    }
+    await staging.drain();
+  }
+
+  /** Waits for what is under way, and gives everything back. */
+  async close(): Promise<void> {
+    await this.parts.resident.close();
+    for (const home of this.parts.moving) await home.close();
+  }
+
+  private layer(layer: number, set: StagingSet | undefined): KvLayer {
+    const { homes, resident, overlap } = this.parts;
+    const written = new Map<number, number[]>();
+    return {
+      groups: (slots, length) => {
+        const blocks = blocksFor(length);
+        const split = Math.min(slots, homes.resident);
+        return [
+          ...(split > 0 ? [{ firstSlot: 0, endSlot: split, blocks: resident.blocks(layer, blocks) }] : []),
+          ...(slots > split ? [{ firstSlot: split, endSlot: slots, blocks: set!.blocks.slice(0, blocks) }] : []),
+        ];
+      },
+      write: (rows, target) => {
+        const end = blocksFor(target.position + target.end - target.start);
+        if (target.slot < homes.resident) {
+          putRows(this.config, resident.blocks(layer, end), rows, target);
+          return;
         }
-      }
-    }
+        const slot = target.slot - homes.resident;
+        putRows(this.config, set!.blocks, rows, { ...target, slot });
+        for (let block = Math.floor(target.position / KV_BLOCK_TOKENS); block < end; block++) {
+          written.set(block, [...(written.get(block) ?? []), slot]);
+        }
+      },
+      store: async () => {
+        if (!set) return;
+        this.store(
+          set,
+          [...written].flatMap(([block, slots]) => this.transfer('store', layer, block, slots, set)),
+        );
+        if (!overlap) await set.stored;
+      },
+    };
   }
 
-  /** Moves the first `length` positions of a slot to another, on every layer. */
-  move(from: number, to: number, length: number): void {
-    const size = valueSize(this.config) * KV_BLOCK_TOKENS;
-    for (let layer = 0; layer < this.layers.length; layer++) {
-      for (const { key, value } of this.blocks(layer, length)) {
-        key.copyWithin(to * size, from * size, (from + 1) * size);
-        value.copyWithin(to * size, from * size, (from + 1) * size);
-      }
-    }
+  private store(set: StagingSet, stores: readonly Promise<void>[]): void {
+    set.stored = this.parts.staging.track(allSettled(stores));
+    // The error reaches whoever takes the set next or drains; until then it must not count as unhandled.
+    set.stored.catch(() => undefined);
   }
 
-  private emptyBlock(): HeldBlock {
-    const lease = this.tier.reserve(kvBlockBytes(this.config, this.numSlots), 'a block of the KV cache');
-    const size = this.numSlots * valueSize(this.config) * KV_BLOCK_TOKENS;
-    return { key: new Float32Array(size), value: new Float32Array(size), lease };
+  private slotTransfers(what: 'load' | 'store', layer: number, blocks: number, slot: number, set: StagingSet) {
+    return Array.from({ length: blocks }, (_, block) => this.transfer(what, layer, block, [slot], set)).flat();
+  }
+
+  /** @param slots ascending, counted among those that move; neighbours with one home travel together */
+  private transfer(what: 'load' | 'store', layer: number, block: number, slots: readonly number[], set: StagingSet) {
+    const { moving, trace } = this.parts;
+    const moves: Promise<void>[] = [];
+    for (const [home, firstSlot] of withFirstSlots(moving)) {
+      const own = slots.filter((slot) => slot >= firstSlot && slot < firstSlot + home.numSlots);
+      for (const [from, to] of runs(own)) {
+        const staged = sliceBlock(set.blocks[block]!, from, to, slotValues(this.config));
+        moves.push(home[what]({ layer, block, from: from - firstSlot, to: to - firstSlot }, staged));
+        trace.moved(what === 'load' ? 'kvRead' : 'kvWrite', 2 * (to - from) * slotBytes(this.config));
+      }
+    }
+    return moves;
+  }
+
+  private copySlot(source: KvBlock, from: number, target: KvBlock, to: number): void {
+    const size = slotValues(this.config);
+    target.key.set(source.key.subarray(from * size, (from + 1) * size), to * size);
+    target.value.set(source.value.subarray(from * size, (from + 1) * size), to * size);
   }
 }
 
-/** (slots, whole blocks of the longest): open where a sequence has a position, masked behind its end. */
-export function lengthMask(lengths: readonly number[]): Float32Array {
-  const width = Math.ceil(Math.max(...lengths) / KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS;
-  const mask = new Float32Array(lengths.length * width);
-  lengths.forEach((length, slot) => {
-    mask.fill(MASKED, slot * width + length, (slot + 1) * width);
+function withFirstSlots(homes: readonly KvHome[]): [home: KvHome, firstSlot: number][] {
+  let firstSlot = 0;
+  return homes.map((home) => {
+    const first = firstSlot;
+    firstSlot += home.numSlots;
+    return [home, first];
   });
-  return mask;
+}
+
+/** Ascending numbers as ranges [from, to). */
+function runs(ascending: readonly number[]): [from: number, to: number][] {
+  const ranges: [number, number][] = [];
+  for (const number of ascending) {
+    const last = ranges.at(-1);
+    if (last?.[1] === number) last[1]++;
+    else ranges.push([number, number + 1]);
+  }
+  return ranges;
+}
+
+/** All settle, so that none moves bytes after a failure has given its buffer back. */
+async function allSettled(moves: readonly Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(moves)) if (outcome.status === 'rejected') throw outcome.reason;
 }

@@ -5,7 +5,7 @@ import type { LayerWeights } from '../backends/backend.js';
 import { layerKind, layerTensors, numSteps, type TensorName } from '../model/layers.js';
 import type { Store } from '../model/store-read.js';
 import type { ResidentRows } from '../schedule/streamed.js';
-import { gatherRows, type PackedMatrix, packedBytes, packedRowBytes, sliceRows } from './packed.js';
+import { copyPacked, gatherRows, type PackedMatrix, packedBytes, packedRowBytes, sliceRows } from './packed.js';
 import { type Fractions, type Placement, placeWeights, type WeightPart } from './placement.js';
 import { GROUP_SIZE } from './quantize.js';
 import type { Lease, Tiers } from './tier.js';
@@ -41,6 +41,7 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
   });
   const leases: Lease[] = [];
   const hold = (tier: keyof Tiers, bytes: number, what: string) => leases.push(tiers[tier].reserve(bytes, what));
+  hold('disk', store.file.sizeBytes, 'the offload store');
 
   const bytesOf = ({ layer, tensor, rowStart, rowEnd }: WeightPart) =>
     store.roomFor(store.tensor(layer, tensor), rowStart, rowEnd);
@@ -80,11 +81,10 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
 
   async function load(part: WeightPart, buffer: Uint8Array): Promise<PackedMatrix> {
     const { layer, tensor, rowStart, rowEnd, home } = part;
-    if (home === 'cpu') {
-      const { matrix, firstRow } = onHost.get(`${layer} ${tensor}`)!;
-      return sliceRows(matrix, rowStart - firstRow, rowEnd - firstRow);
-    }
-    const matrix = await store.readRows(store.tensor(layer, tensor), rowStart, rowEnd, buffer);
+    const host = home === 'cpu' ? onHost.get(`${layer} ${tensor}`)! : undefined;
+    const matrix = host
+      ? copyPacked(sliceRows(host.matrix, rowStart - host.firstRow, rowEnd - host.firstRow), buffer)
+      : await store.readRows(store.tensor(layer, tensor), rowStart, rowEnd, buffer);
     options.onRead?.(packedBytes(matrix));
     return matrix;
   }

@@ -78,3 +78,30 @@ export function sliceRows(matrix: PackedMatrix, start: number, end: number): Pac
   };
   return { type: matrix.type, shape, groups };
 }
+
+/** The same matrix in `into`, which is large enough and begins at a multiple of 4 bytes. */
+export function copyPacked(matrix: PackedMatrix, into: Uint8Array): PackedMatrix {
+  let used = 0;
+  const place = (bytes: Uint8Array) => {
+    const copy = into.subarray(used, used + bytes.length);
+    copy.set(bytes);
+    used += bytes.length;
+    return copy;
+  };
+  if (matrix.type === 'float32') {
+    const copy = place(bytesOf(matrix.data));
+    return { ...matrix, data: new Float32Array(copy.buffer, copy.byteOffset, matrix.data.length) };
+  }
+  if (matrix.type === 'float16') return { ...matrix, data: halves(place(bytesOf(matrix.data))) };
+  const { data, scale, min } = matrix.groups;
+  const [scaleCopy, minCopy] = [halves(place(bytesOf(scale))), halves(place(bytesOf(min)))];
+  return { ...matrix, groups: { ...matrix.groups, data: place(data), scale: scaleCopy, min: minCopy } };
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+function halves({ buffer, byteOffset, byteLength }: Uint8Array): Uint16Array {
+  return new Uint16Array(buffer, byteOffset, byteLength / Uint16Array.BYTES_PER_ELEMENT);
+}

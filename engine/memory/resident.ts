@@ -7,7 +7,7 @@ import type { LayerWeights } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { layerTensors, numSteps, type StagedTensor, type TensorName } from '../model/layers.js';
 import type { WeightSource } from '../model/weights.js';
-import { float32Matrix, type PackedMatrix } from './packed.js';
+import { float32Matrix, type PackedMatrix, packedBytes } from './packed.js';
 
 /** @returns by layer, embedding first and head last. */
 export async function loadResident(config: ModelConfig, source: WeightSource): Promise<LayerWeights[]> {
@@ -24,6 +24,12 @@ export async function loadResident(config: ModelConfig, source: WeightSource): P
     layers.push(weights);
   }
   return layers;
+}
+
+/** What all layers hold together; a tied head counts once. */
+export function residentBytes(layers: readonly LayerWeights[]): number {
+  const matrices = new Set(layers.flatMap((layer) => Object.values(layer)));
+  return Array.from(matrices, packedBytes).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 async function readJoined(source: WeightSource, { sources, shape }: StagedTensor): Promise<PackedMatrix> {

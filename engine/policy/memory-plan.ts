@@ -6,30 +6,35 @@
  */
 import { EngineError } from '../errors.js';
 import { BLOCK_BYTES } from '../memory/aligned-buffer.js';
-import { kvSlotBytes } from '../memory/kv-cache.js';
+import { blocksFor, kvSlotBytes, placeSlots } from '../memory/kv-layout.js';
+import { stagedBlockBytes } from '../memory/kv-staging.js';
 import { type PackedType, packedRowBytes } from '../memory/packed.js';
+import type { Fractions } from '../memory/placement.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { ModelConfig } from '../model/config.js';
 import { layerKind, layerTensors, numSteps, queryKeySize, valueSize } from '../model/layers.js';
-import { DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type ScheduleName } from './policy.js';
+import { DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type PolicySizes } from './policy.js';
 
 const KV_SHARE = 0.4;
+/** Of the cpu's memory beside a gpu, for weights: whole blocks and groups of rows take the rest. */
+const SPILL_SHARE = 0.9;
 /** A part's reads begin and end at blocks, for its values, scales and minima. */
 const ALIGNMENT_BYTES = 3 * 2 * BLOCK_BYTES;
 /** Rows of a sweep: a prompt's worth and more, so that the products run at full speed. */
 const MAX_ROWS = 512;
 
-export interface MemoryRequest {
+export interface MemoryRequest extends PolicySizes {
   readonly config: ModelConfig;
   readonly weightType: PackedType;
-  /** For weights, KV cache, buffers and activations together. */
+  readonly computeTier: 'gpu' | 'cpu';
+  /** Of the tier that computes, for weights, KV cache, buffers and activations together. */
   readonly budgetBytes: number;
+  /** Of the cpu beside a gpu that computes. */
+  readonly spillBytes: number;
+  /** Where the KV cache lives. */
+  readonly kv: Fractions;
   /** Longest sequence, prompt and completion together. */
   readonly contextTokens: number;
-  readonly gpuBatchSize: number;
-  readonly numGpuBatches: number;
-  readonly schedule: ScheduleName;
-  readonly overlap: boolean;
 }
 
 /** What each use of the memory gets. */
@@ -44,15 +49,14 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   const total = streamedBytes(config, weightType);
   const smallest = GROUP_SIZE * widestRowBytes(config, weightType);
   const partBytes = Math.max(smallest, Math.min(MAX_PART_BYTES, Math.floor(budgetBytes / 64)));
-  const slotBytes = kvSlotBytes(config, contextTokens);
-  const kvSlots = Math.floor((budgetBytes * KV_SHARE) / slotBytes / request.numGpuBatches);
-  const gpuBatchSize = Math.max(1, Math.min(request.gpuBatchSize, kvSlots));
+  let gpuBatchSize = request.gpuBatchSize;
+  while (gpuBatchSize > 1 && kvBytes(request, gpuBatchSize) > budgetBytes * KV_SHARE) gpuBatchSize--;
   const maxRows = Math.min(MAX_ROWS, Math.max(contextTokens, 2 * gpuBatchSize));
   const bytes = {
-    kv: gpuBatchSize * request.numGpuBatches * slotBytes,
+    kv: kvBytes(request, gpuBatchSize),
     activations: maxRows * request.numGpuBatches * activationRowBytes(config),
     workspace: workspaceBytes(config, weightType, partBytes),
-    fixed: fixedBytes(config),
+    fixed: fixedBytes(config, weightType) + smallest,
   };
   const free = budgetBytes - bytes.kv - bytes.activations - bytes.workspace - bytes.fixed;
   const resident = free >= total;
@@ -68,7 +72,8 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
       overlap: request.overlap,
       maxRows,
       paced: !resident && request.schedule === 'continuous',
-      weights: { gpu: 0, cpu: share, disk: 1 - share },
+      weights: spread(request, share, total),
+      kv: request.kv,
       partBytes,
       buffers: DEFAULT_BUFFERS,
     },
@@ -79,8 +84,8 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
 /** Bytes of the matrices that every sweep reads: all but the embeddings, which are read by the row. */
 export function streamedBytes(config: ModelConfig, type: PackedType): number {
   let bytes = 0;
-  for (const { shape } of decoderAndHead(config)) {
-    if (shape.length === 2) bytes += shape[0]! * packedRowBytes(type, shape[1]!);
+  for (const { shape, name } of decoderAndHead(config)) {
+    if (shape.length === 2 && name !== 'project') bytes += shape[0]! * packedRowBytes(type, shape[1]!);
   }
   return bytes;
 }
@@ -90,10 +95,29 @@ function widestRowBytes(config: ModelConfig, type: PackedType): number {
   return packedRowBytes(type, Math.max(...widths));
 }
 
-/** Vectors are float32 and always resident. */
-function fixedBytes(config: ModelConfig): number {
+/** KV cache on the tier that computes: what lives there, and copies of one layer of what does not. */
+function kvBytes({ config, kv, computeTier, contextTokens, numGpuBatches }: MemoryRequest, gpuBatchSize: number) {
+  const { resident, slots } = placeSlots(kv, gpuBatchSize, computeTier);
+  const staged = slots > resident ? blocksFor(contextTokens) * stagedBlockBytes(config, slots - resident) : 0;
+  return numGpuBatches * resident * kvSlotBytes(config, contextTokens) + staged;
+}
+
+/** The share of the weights on the tier that computes; of the rest, what the cpu beside it holds, and the disk. */
+function spread({ computeTier, spillBytes }: MemoryRequest, share: number, total: number): Fractions {
+  if (computeTier === 'cpu') return { gpu: 0, cpu: share, disk: 1 - share };
+  const cpu = Math.min(1 - share, (SPILL_SHARE * spillBytes) / total);
+  return { gpu: share, cpu, disk: 1 - share - cpu };
+}
+
+/** Vectors are float32; they, tables and projections always stay. Every tensor that is kept ends within a block. */
+function fixedBytes(config: ModelConfig, type: PackedType): number {
   let bytes = 0;
-  for (const { shape } of decoderAndHead(config)) if (shape.length === 1) bytes += 4 * shape[0]!;
+  const stays = [...decoderAndHead(config), ...layerTensors(config, 0).filter(({ name }) => name !== 'tokens')];
+  for (const { shape, name } of stays) {
+    if (shape.length === 1) bytes += 4 * shape[0]! + BLOCK_BYTES;
+    else bytes += ALIGNMENT_BYTES;
+    if (name === 'project' || name === 'positions') bytes += shape[0]! * packedRowBytes(type, shape[1]!);
+  }
   return bytes;
 }
 
@@ -116,12 +140,14 @@ function workspaceBytes(config: ModelConfig, type: PackedType, partBytes: number
   return (type === 'float32' ? 0 : 2 * 4 * values) + 64 * 4 * headRows;
 }
 
-function tooSmall({ budgetBytes, contextTokens, gpuBatchSize }: MemoryRequest, needBytes: number): EngineError {
+function tooSmall(request: MemoryRequest, needBytes: number): EngineError {
+  const { budgetBytes, contextTokens, gpuBatchSize, computeTier: tier } = request;
   const need = Math.ceil(needBytes);
+  const option = { gpu: '--device-memory', cpu: '--host-memory' }[tier];
   return new EngineError(
     'OUT_OF_MEMORY',
-    `cpu tier: one sequence of ${contextTokens} tokens, its activations and the buffers that weights stream through ` +
-      `need ${need} B, and the budget is ${budgetBytes} B; raise --host-memory, or shorten the sequences`,
-    { tier: 'cpu', needBytes: need, capacityBytes: budgetBytes, contextTokens, gpuBatchSize },
+    `${tier} tier: one sequence of ${contextTokens} tokens, its activations and the buffers that weights stream through ` +
+      `need ${need} B, and the budget is ${budgetBytes} B; raise ${option}, or shorten the sequences`,
+    { tier, needBytes: need, capacityBytes: budgetBytes, contextTokens, gpuBatchSize },
   );
 }

@@ -1,7 +1,9 @@
 /**
  * A policy: what is computed together, and where everything lives (FlexGen §4.3).
  */
+import { EngineError } from '../errors.js';
 import type { Fractions } from '../memory/placement.js';
+import type { TierName } from '../memory/tier.js';
 
 export type WeightBits = 32 | 16 | 8 | 4;
 export type ScheduleName = 'continuous' | 'block';
@@ -20,24 +22,46 @@ export interface Policy {
   readonly paced: boolean;
   /** Where the weights that every sweep reads live. */
   readonly weights: Fractions;
+  /** Where the KV cache lives, by slots: the first on the gpu, the last on disk. */
+  readonly kv: Fractions;
   /** Bytes of one part of a streamed matrix, and parts in memory at a time. */
   readonly partBytes: number;
   readonly buffers: number;
 }
 
-/** Everything in memory, nothing streams. */
-export function residentPolicy(gpuBatchSize: number, numGpuBatches: number, schedule: ScheduleName): Policy {
+/** What the user says of a policy's sizes. */
+export type PolicySizes = Pick<Policy, 'gpuBatchSize' | 'numGpuBatches' | 'schedule' | 'overlap'>;
+
+/** Everything on the tier that computes, nothing streams. */
+export function residentPolicy(sizes: PolicySizes, computeTier: 'gpu' | 'cpu' = 'cpu'): Policy {
   return {
-    gpuBatchSize,
-    numGpuBatches,
-    schedule,
-    overlap: true,
+    ...sizes,
     maxRows: RESIDENT_MAX_ROWS,
     paced: false,
-    weights: { gpu: 0, cpu: 1, disk: 0 },
+    weights: allOn(computeTier),
+    kv: allOn(computeTier),
     partBytes: MAX_PART_BYTES,
     buffers: DEFAULT_BUFFERS,
   };
+}
+
+export function allOn(tier: TierName): Fractions {
+  return { gpu: 0, cpu: 0, disk: 0, [tier]: 1 };
+}
+
+/** @throws BAD_INPUT if fractions are no shares of one whole, or the gpu is to hold something without a gpu */
+export function checkFractions(policy: Policy, computeTier: 'gpu' | 'cpu'): void {
+  for (const name of ['weights', 'kv'] as const) {
+    const { gpu, cpu, disk } = policy[name];
+    const found = `policy.${name}: gpu ${gpu}, cpu ${cpu}, disk ${disk}`;
+    const shares = [gpu, cpu, disk].every((share) => share >= 0 && share <= 1);
+    if (!shares || Math.abs(gpu + cpu + disk - 1) > 1e-6) {
+      throw new EngineError('BAD_INPUT', `${found}; each must be from 0 to 1, and together they must make 1`, { name });
+    }
+    if (gpu > 0 && computeTier === 'cpu') {
+      throw new EngineError('BAD_INPUT', `${found}; there is no gpu here: give its share to cpu or disk`, { name });
+    }
+  }
 }
 
 /** Prompts enter in portions, so that activations stay small beside the weights. */

@@ -5,8 +5,8 @@
  * sequences leave at once; the last slot's sequence moves into the gap, so live slots stay contiguous.
  */
 import type { Backend, Projection } from '../backends/backend.js';
-import { KvCache, lengthMask } from '../memory/kv-cache.js';
-import type { Tier } from '../memory/tier.js';
+import type { KvCache, KvLayer } from '../memory/kv-cache.js';
+import { lengthMask } from '../memory/kv-layout.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
@@ -35,25 +35,16 @@ export interface SweepRows {
 }
 
 export class GpuBatch {
-  private readonly cache: KvCache;
   private readonly live: GenerateSequence[] = [];
 
   constructor(
     private readonly config: ModelConfig,
     readonly numSlots: number,
-    tier: Tier,
-  ) {
-    this.cache = new KvCache(config, numSlots, tier);
-  }
+    private readonly cache: KvCache,
+  ) {}
 
   get liveSequences(): readonly GenerateSequence[] {
     return this.live;
-  }
-
-  /** Gives all memory back; sequences that are live are lost. */
-  close(): void {
-    this.live.length = 0;
-    this.cache.trim(0);
   }
 
   /** Takes newcomers from the queue's front while slots last and the door lets them in; lays out the next sweep. */
@@ -85,35 +76,55 @@ export class GpuBatch {
   }
 
   /**
+   * Makes room for what the sweep adds to the KV cache.
+   *
+   * @throws OUT_OF_MEMORY before anything of the sweep is computed
+   */
+  grow(rows: SweepRows): Promise<void> {
+    const prompts = seated(rows).map(({ start, end }) => end - start);
+    return this.cache.grow(rows.live + prompts.length, Math.max(rows.longest, ...prompts));
+  }
+
+  /** Reads what attention needs of a layer, on other threads. */
+  stage(layer: number, rows: SweepRows): Promise<KvLayer> {
+    const stored = this.live.map(({ length }) => length - 1);
+    return this.cache.stage(layer, stored, rows.live + seated(rows).length);
+  }
+
+  /**
    * Attention of one decoder layer. Writes the new keys and values to the cache.
    * @param into receives (rows, numHeads * headDim), from its row `firstRow`
    */
   async attend(
     backend: Backend,
-    layer: number,
+    cached: KvLayer,
     rows: SweepRows,
     projection: Projection,
     { into, firstRow }: { readonly into: Float32Array; readonly firstRow: number },
   ): Promise<void> {
+    this.live.forEach(({ length }, slot) => {
+      cached.write(projection, { slot, position: length - 1, start: slot, end: slot + 1 });
+    });
+    seated(rows).forEach(({ start, end }, i) => {
+      cached.write(projection, { slot: rows.live + i, position: 0, start, end });
+    });
+    await cached.store();
     const width = this.config.numHeads * this.config.headDim;
-    if (rows.live > 0) {
-      this.live.forEach(({ length }, slot) => {
-        this.cache.writeRows(layer, slot, length - 1, projection, slot, slot + 1);
-      });
-      const queries = projection.queryKey.subarray(0, rows.live * queryKeySize(this.config));
-      const blocks = this.cache.blocks(layer, rows.longest);
-      into.set(await backend.attendCache(queries, blocks, rows.live, rows.mask), firstRow * width);
+    const [queryWidth, maskWidth] = [queryKeySize(this.config), rows.mask.length / rows.live];
+    for (const { firstSlot, endSlot, blocks } of cached.groups(rows.live, rows.longest)) {
+      const queries = projection.queryKey.subarray(firstSlot * queryWidth, endSlot * queryWidth);
+      const mask = rows.mask.subarray(firstSlot * maskWidth, endSlot * maskWidth);
+      const attended = await backend.attendCache(queries, blocks, endSlot - firstSlot, mask);
+      into.set(attended, (firstRow + firstSlot) * width);
     }
-    let slot = rows.live;
     for (const { sequence, start, end } of rows.newcomers) {
-      if (sequence.kind === 'generate') this.cache.writeRows(layer, slot++, 0, projection, start, end);
       const attended = await this.attendNewcomer(backend, sequence, start, end, projection);
       into.set(attended, (firstRow + start) * width);
     }
   }
 
   /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */
-  settle(rows: SweepRows): Sequence[] {
+  async settle(rows: SweepRows): Promise<Sequence[]> {
     const left: Sequence[] = [];
     for (const { sequence } of rows.newcomers) {
       if (sequence.kind === 'generate') this.live.push(sequence);
@@ -127,9 +138,9 @@ export class GpuBatch {
       if (last === sequence) continue;
       this.live[slot] = last;
       // The last token's keys and values are not computed yet: they come with the next sweep.
-      this.cache.move(this.live.length, slot, last.length - 1);
+      await this.cache.move(this.live.length, slot, last.length - 1);
     }
-    this.cache.trim(Math.max(0, ...this.live.map(({ length }) => length)));
+    await this.cache.trim(this.live.length, Math.max(0, ...this.live.map(({ length }) => length)));
     return left;
   }
 
@@ -157,6 +168,11 @@ export class GpuBatch {
     }
     return attended;
   }
+}
+
+/** The newcomers that get a slot, in the order of their slots. */
+function seated({ newcomers }: SweepRows): readonly NewcomerRows[] {
+  return newcomers.filter(({ sequence }) => sequence.kind === 'generate');
 }
 
 function newcomerRows(sequence: Sequence): {

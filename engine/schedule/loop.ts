@@ -6,7 +6,7 @@
  */
 import type { Backend, Projection } from '../backends/backend.js';
 import { EngineError } from '../errors.js';
-import type { Tier } from '../memory/tier.js';
+import { openKvCaches, type RunMemory } from '../memory/kv-tiers.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { Policy } from '../policy/policy.js';
@@ -17,11 +17,11 @@ import type { LayerCompute } from './compute.js';
 import { type Door, openDoor } from './door.js';
 import { GpuBatch } from './gpu-batch.js';
 import { type HeadCell, runHeads } from './heads.js';
+import { readAhead } from './read-ahead.js';
 
 export interface LoopOptions {
   readonly policy: Policy;
-  /** Holds the KV cache. */
-  readonly tier: Tier;
+  readonly memory: RunMemory;
   readonly trace: Trace;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EngineProgress) => void) | undefined;
@@ -46,19 +46,22 @@ export async function runLoop(
 ): Promise<void> {
   const queue = sequences.filter((sequence) => sequence.kind === 'score' || !sequence.finished);
   const counts = { finished: sequences.length - queue.length, promptTokens: 0, generatedTokens: 0 };
-  const { policy, tier } = options;
-  const batches = Array.from({ length: policy.numGpuBatches }, () => new GpuBatch(config, policy.gpuBatchSize, tier));
+  const { policy, memory, trace } = options;
+  const kv = openKvCaches(config, policy, memory, trace);
+  const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache));
   const doors = batches.map(() => openDoor(policy, queue));
   try {
     for (;;) {
       const cells = layOut(batches, doors, queue);
       if (cells.length === 0) return;
+      for (const { batch, rows } of cells) await batch.grow(rows);
       await sweep(backend, compute, config, cells, options);
+      await trace.wait('kvWrite', () => kv.drain());
       for (const { batch, rows } of cells) {
         counts.promptTokens += rows.tokens.length - rows.live;
         counts.generatedTokens +=
           rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
-        counts.finished += batch.settle(rows).length;
+        counts.finished += (await batch.settle(rows)).length;
       }
       const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
       options.onProgress?.({ ...counts, total: sequences.length, live });
@@ -67,7 +70,7 @@ export async function runLoop(
     await compute.rewind();
     throw error;
   } finally {
-    for (const batch of batches) batch.close();
+    await kv.close();
   }
 }
 
@@ -90,13 +93,22 @@ async function sweep(
   compute: LayerCompute,
   config: ModelConfig,
   cells: readonly Cell[],
-  { trace, signal }: LoopOptions,
+  { policy, trace, signal }: LoopOptions,
 ): Promise<void> {
   const tokens = concatenate(cells.map(({ rows }) => rows.tokens));
   const positions = concatenate(cells.map(({ rows }) => rows.positions));
   trace.sweep(tokens.length);
+  const layers = Array.from({ length: config.numLayers }, (_, layer) => layer);
+  const steps = layers.flatMap((layer) =>
+    cells.map(
+      ({ batch, rows }) =>
+        () =>
+          batch.stage(layer, rows),
+    ),
+  );
+  const nextKv = readAhead(steps, policy.overlap);
   let hidden = await trace.step('embed', undefined, () => compute.embed(tokens, positions));
-  for (let layer = 0; layer < config.numLayers; layer++) {
+  for (const layer of layers) {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'the run was cancelled');
     const input = hidden;
     const projection = await trace.step('project', layer, () => compute.project(layer, input, positions));
@@ -104,7 +116,8 @@ async function sweep(
     await trace.step('attend', layer, async () => {
       for (const { batch, rows, firstRow } of cells) {
         const own = rowsOf(config, projection, firstRow, rows.tokens.length);
-        await batch.attend(backend, layer, rows, own, { into: attended, firstRow });
+        const cached = await trace.wait('kvRead', nextKv);
+        await batch.attend(backend, cached, rows, own, { into: attended, firstRow });
       }
     });
     hidden = await trace.step('finish', layer, () => compute.finish(layer, input, attended));

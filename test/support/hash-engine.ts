@@ -16,6 +16,8 @@ export interface HashEngineOptions {
   readonly onClose?: () => void;
 }
 
+const nothing = { gpu: 0, cpu: 0, disk: 0 };
+
 export function openHashEngine({ millisecondsPerRow = 0, onRequest, onClose }: HashEngineOptions = {}): Engine {
   return {
     info: {
@@ -24,7 +26,7 @@ export function openHashEngine({ millisecondsPerRow = 0, onRequest, onClose }: H
       backend: 'hash',
       numerics: 'hash-1',
       hasTokenizer: true,
-      policy: residentPolicy(1, 1, 'continuous'),
+      policy: residentPolicy({ gpuBatchSize: 1, numGpuBatches: 1, schedule: 'continuous', overlap: true }),
     },
     async run(requests, { signal, onProgress } = {}) {
       const results: EngineResult[] = [];
@@ -38,7 +40,7 @@ export function openHashEngine({ millisecondsPerRow = 0, onRequest, onClose }: H
       }
       return results;
     },
-    usage: async () => ({ ...new Trace().totals(), peakBytes: { gpu: 0, cpu: 0, disk: 0 } }),
+    usage: async () => ({ ...new Trace().totals(), peakBytes: nothing, usedBytes: nothing }),
     async close() {
       onClose?.();
     },
