@@ -22,7 +22,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 // Thrown where nobody can catch it, such as in a timer of a library: still one message, and the trace in the log.
 process.on('uncaughtException', (error) => process.exit(explain(error)));
-process.exitCode = await main(process.argv.slice(2));
+const exitCode = await main(process.argv.slice(2));
+// Not left to an empty event loop: Temporal's native part keeps it busy where a connection failed.
+process.stdout.write('', () => process.stderr.write('', () => process.exit(exitCode)));
 
 /** @returns the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted. */
 async function main(words: readonly string[]): Promise<number> {

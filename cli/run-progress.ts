@@ -12,11 +12,12 @@ export async function readProgress(
   signal?: AbortSignal,
 ): Promise<RunProgress | undefined> {
   const handle = client.workflow.getHandle(workflowId);
-  const answer = Promise.all([handle.query<RunProgress>('progress'), handle.describe()]);
   const timeout = AbortSignal.timeout(QUERY_MILLISECONDS);
   try {
     const limit = signal ? AbortSignal.any([signal, timeout]) : timeout;
-    const [counted, description] = await client.withAbortSignal(limit, () => answer);
+    const [counted, description] = await client.withAbortSignal(limit, () =>
+      Promise.all([handle.query<RunProgress>('progress'), handle.describe()]),
+    );
     return shardsUnderWay(description).reduce(addShard, counted);
   } catch {
     return undefined;

@@ -1,8 +1,10 @@
 /** `zigzag ui`: the Temporal UI, for as long as somebody looks at it. */
 import type { Command } from 'commander';
+import { InputError } from '../../datasets/errors.js';
 import { wholeNumber } from '../options.js';
 import { note, print } from '../print.js';
 import { untilStopped } from '../stay.js';
+import type { ServerState } from '../temporal-server.js';
 
 export function addUi(program: Command): void {
   program
@@ -35,8 +37,20 @@ async function ui({ stop, ...flags }: UiFlags): Promise<void> {
   }
   await untilStopped(async (signal, fail) => {
     const server = await openLocalServer({ ...flags, report: note, signal, onLost: fail });
+    if (!hasPorts(server.state, flags)) {
+      await server.close();
+      throw new InputError(
+        `the local server runs already, at ${server.state.address} with its UI at ${server.state.uiAddress}; ` +
+          'leave --port and --ui-port out, or stop it first: zigzag ui --stop',
+      );
+    }
     print(server.state.uiAddress);
     note(`The Temporal UI is at the address above (server ${server.state.address}). Ctrl-C ends this command.`);
     return () => server.close();
   });
+}
+
+function hasPorts({ address, uiAddress }: ServerState, { port, uiPort }: UiFlags): boolean {
+  const isAt = (where: string, wanted: number | undefined) => wanted === undefined || where.endsWith(`:${wanted}`);
+  return isAt(address, port) && isAt(uiAddress, uiPort);
 }
