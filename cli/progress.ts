@@ -22,6 +22,9 @@ const LINE_MILLISECONDS = 10_000;
 /** Rates are of the last half minute: long enough to be steady over a batch, short enough to follow. */
 const RATE_MILLISECONDS = 30_000;
 
+/** Room that is kept for the text, so that the bar does not jump with it. */
+const TEXT_COLUMNS = 62;
+
 /** Progress of a run: rows, shards, tokens a second, time left. */
 export function openRunProgress(options: ProgressOptions = {}): ProgressView<[RunProgress]> {
   const now = options.now ?? Date.now;
@@ -153,7 +156,7 @@ function openBar(out: Output & { readonly columns?: number }): View {
   const format: GenericFormatter = (_options, _params, { shown }: { shown: Shown }) => {
     const room = (out.columns ?? 80) - 1;
     const label = shown.label.padEnd(10);
-    const barWidth = Math.min(32, room - label.length - shown.text.length - 4);
+    const barWidth = Math.min(32, room - label.length - 4 - Math.max(TEXT_COLUMNS, shown.text.length));
     const full = shown.total === 0 ? 0 : Math.round(barWidth * Math.min(1, shown.done / shown.total));
     const bar =
       barWidth < 8 ? '' : `${colours.cyan('\u2501'.repeat(full))}${colours.dim('\u2500'.repeat(barWidth - full))}  `;

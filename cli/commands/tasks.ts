@@ -74,7 +74,7 @@ async function describe(name: string, { json }: { json?: boolean }): Promise<voi
         ]
       : []),
     ['metrics', metricsOf(task)],
-    ...task.filters.map((filter) => ['filter', filter.name]),
+    ...task.filters.filter(({ name }) => name !== 'none').map(({ name }) => ['filter', name]),
   ];
   print(formatTable(rows, ''));
 }
