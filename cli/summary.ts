@@ -42,11 +42,8 @@ export function runSummary(result: RunResult, { uiAddress, uiStops, out }: Summa
     '',
     `  ${colours.dim('outputs ')}  ${shortened(outputsDirectory(result))} (${counted(result.outputs.length, 'Parquet file')})`,
     `  ${colours.dim('report  ')}  ${colours.cyan(shortened(join(result.runDir, 'report.html')))}`,
-    ...(uiAddress
-      ? [
-          `  ${colours.dim('Temporal')}  ${colours.cyan(uiAddress)}${uiStops ? colours.dim('  (zigzag ui shows it)') : ''}`,
-        ]
-      : []),
+    ...(uiAddress ? [`  ${colours.dim('Temporal')}  ${colours.cyan(uiAddress)}`] : []),
+    ...(uiAddress && uiStops ? [colours.dim('            (zigzag ui shows it again)')] : []),
     '',
   ].join('\n');
 }

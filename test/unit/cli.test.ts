@@ -139,7 +139,8 @@ describe('the end of a run', () => {
       '',
       '  outputs   /data/runs/quickstart/outputs (2 Parquet files)',
       '  report    /data/runs/quickstart/report.html',
-      '  Temporal  http://127.0.0.1:8233/x  (zigzag ui shows it)',
+      '  Temporal  http://127.0.0.1:8233/x',
+      '            (zigzag ui shows it again)',
       '',
     ]);
   });
