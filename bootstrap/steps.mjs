@@ -108,9 +108,16 @@ export async function runSteps(steps, out = process.stderr) {
       finish('\u2713', await (step.lock ? withLock(step.lock(), act, onWait) : act()));
     } catch (error) {
       finish('\u2717', 'failed');
-      throw error;
+      throw isOfFiles(error) ? new StepError(`${error.message}\nBy hand: ${FILES_BY_HAND}`) : error;
     }
   }
+}
+
+const FILES_BY_HAND = 'make the directory writable and free some space, or set XDG_CACHE_HOME to a directory that is';
+
+/** Whether the operating system refused to make, write or remove a file. */
+function isOfFiles(error) {
+  return ['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR', 'EEXIST'].includes(error?.code);
 }
 
 /** Runs a command; its output is shown only where it fails. */

@@ -25,10 +25,20 @@ export class FailedError extends Error {
   override readonly name: string = 'FailedError';
 }
 
+/** What the operating system says of a directory or disk that the user can do something about. */
+const systemAdvice: Readonly<Record<string, string>> = {
+  EACCES: 'change its permissions, or choose another directory',
+  EPERM: 'change its permissions, or choose another directory',
+  EROFS: 'choose a directory on a file system that can be written',
+  ENOSPC: 'free some space and run the same command again',
+  EDQUOT: 'free some space and run the same command again',
+};
+
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof InterruptedError) return INTERRUPTED_EXIT_CODE;
   if (error instanceof InputError) return 2;
   if (error instanceof EngineError && isInput[error.code]) return 2;
+  if (adviceOf(error) !== undefined) return 2;
   return 1;
 }
 
@@ -36,7 +46,8 @@ export function exitCodeOf(error: unknown): ExitCode {
 export function explain(error: unknown): ExitCode {
   const code = exitCodeOf(error);
   const colours = coloursFor(process.stderr);
-  const message = error instanceof Error ? error.message : String(error);
+  const advice = adviceOf(error);
+  const message = `${error instanceof Error ? error.message : String(error)}${advice === undefined ? '' : `; ${advice}`}`;
   if (error instanceof InterruptedError) {
     process.stderr.write(`${message}\n`);
   } else if (code === 2 || error instanceof FailedError) {
@@ -48,6 +59,11 @@ export function explain(error: unknown): ExitCode {
   }
   if (process.env.ZIGZAG_DEBUG && error instanceof Error) process.stderr.write(`${stackOf(error)}\n`);
   return code;
+}
+
+function adviceOf(error: unknown): string | undefined {
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  return syscall === undefined ? undefined : systemAdvice[code ?? ''];
 }
 
 /** @returns the path of the log, or undefined where none can be written. */

@@ -113,6 +113,18 @@ describe('steps', () => {
     expect(lines.join('')).toMatch(/^\u2717 a .*failed\n$/);
   });
 
+  it('say what to do by hand where a directory cannot be made', async () => {
+    const { out } = recorded();
+    writeFileSync(join(directory, 'file'), '');
+    const step = {
+      name: 'a',
+      lock: () => join(directory, 'file', 'a.lock'),
+      isDone: () => false,
+      run: () => expect.unreachable(),
+    };
+    await expect(runSteps([step], out)).rejects.toThrow(/file.*\nBy hand: make the directory writable.*XDG_CACHE_HOME/);
+  });
+
   it('find done what another process did while they waited', async () => {
     const { lines, out } = recorded();
     const lock = join(directory, 'steps.lock');

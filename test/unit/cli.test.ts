@@ -79,6 +79,9 @@ describe('exit codes', () => {
     ['a damaged model', new EngineError('BAD_WEIGHTS', 'x'), 2],
     ['a family that is not supported', new EngineError('UNSUPPORTED', 'x'), 2],
     ['too little memory', new EngineError('OUT_OF_MEMORY', 'x'), 2],
+    ['a directory that cannot be written', systemError('EACCES', 'mkdir'), 2],
+    ['a full disk', systemError('ENOSPC', 'write'), 2],
+    ['a file that should be there', systemError('ENOENT', 'open'), 1],
     ['a backend that fails', new EngineError('BACKEND', 'x'), 1],
     ['a command that says it failed', new FailedError('x'), 1],
     ['an interruption', new InterruptedError('x'), 130],
@@ -86,6 +89,10 @@ describe('exit codes', () => {
     ['something that is no error', 'x', 1],
   ])('for %s', (_, error, code) => expect(exitCodeOf(error)).toBe(code));
 });
+
+function systemError(code: string, syscall: string): Error {
+  return Object.assign(new Error(`${code}: ${syscall}`), { code, syscall });
+}
 
 describe('the end of a run', () => {
   const result: RunResult = {
