@@ -20,7 +20,7 @@ const { questions } = readJsonFixture<{ questions: Question[] }>('smollm2-135m',
 describe('SmolLM2-135M-Instruct from its Q4_1 file', () => {
   let engine: Engine;
   beforeAll(async () => {
-    engine = await openEngineHost({ model: smollm2Path(), backend: 'onnx', threads: 2 });
+    engine = await openEngineHost({ model: smollm2Path, backend: 'onnx', threads: 2 });
   });
   afterAll(() => engine?.close());
 
