@@ -27,7 +27,8 @@ export function openDoor({ schedule, paced, gpuBatchSize, maxRows }: Policy, que
   return {
     open(anyLive) {
       if (schedule === 'continuous' || !anyLive) placesInBlock = gpuBatchSize;
-      credit = Math.min(credit, rowsPerSweep) + rowsPerSweep;
+      // Nothing is hidden behind a sweep that nobody is in, so there the pace lets newcomers in at once.
+      credit = anyLive ? Math.min(credit, rowsPerSweep) + rowsPerSweep : rowsPerSweep;
       let admitted = 0;
       return {
         admits(rows, rowsSoFar) {
