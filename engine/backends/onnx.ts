@@ -46,6 +46,8 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
         sin: float(rotary.sin, [config.maxPositions, rotary.rotaryDim / 2]),
       }
     : {};
+  /** The rotation takes rows for one sequence, which is no longer than its tables. */
+  const positionTile = rotary ? Math.min(ROW_TILE, config.maxPositions) : ROW_TILE;
   /** Of the tile's rows, where the model rotates. */
   const positionFeeds = (positions: Int32Array, tile: RowTile): Feeds =>
     rotary ? { ...tables, positions: longs(takeTile(positions, 1, tile), [1, computedRows(tile)]) } : {};
@@ -55,7 +57,7 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
     const queryKey = new Float32Array(positions.length * queryKeyWidth);
     const value = new Float32Array(positions.length * valueWidth);
     const session = await sessions.get(name, build);
-    for (const tile of rowTiles(positions.length, ROW_TILE)) {
+    for (const tile of rowTiles(positions.length, positionTile)) {
       const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile), ...positionFeeds(positions, tile) });
       putTile(queryKey, floats(outputs.queryKey!), queryKeyWidth, tile);
       putTile(value, floats(outputs.value!), valueWidth, tile);
