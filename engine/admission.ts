@@ -13,6 +13,8 @@ export interface Encoder {
   readonly tokenizer: Tokenizer | undefined;
   /** Longest sequence that there is room for, at most the model's context. */
   readonly contextTokens: number;
+  /** Most tokens of a context and its options together that there is room for. */
+  readonly passRows: number;
 }
 
 /** @returns a sequence to compute, or the result that says why there is none. */
@@ -48,7 +50,7 @@ async function admitGenerate(
   return new GenerateSequence(request, ids, config, tokenizer?.stream({ skipSpecial: true }));
 }
 
-async function admitScore(request: ScoreRequest, { config, tokenizer }: Encoder): Promise<ScoreSequence> {
+async function admitScore(request: ScoreRequest, { config, tokenizer, passRows }: Encoder): Promise<ScoreSequence> {
   const pairs = await Promise.all(request.options.map((option) => encodePair(request.context, option, tokenizer)));
   const sequences = pairs.map((pair, i) => {
     const context = startOf(pair.context, config);
@@ -60,7 +62,17 @@ async function admitScore(request: ScoreRequest, { config, tokenizer }: Encoder)
     }
     return { context, continuation: pair.continuation };
   });
-  return new ScoreSequence(request, tokenTree(sequences), sequences[0]?.context.length ?? 0);
+  const tree = tokenTree(sequences);
+  const rows = tree.tokens.length;
+  if (rows > passRows) {
+    throw new EngineError(
+      'BAD_INPUT',
+      `context and options have ${rows} tokens together, and memory was planned for ${passRows}; give the request ` +
+        'fewer options, or raise contextTokens',
+      { rows, passRows },
+    );
+  }
+  return new ScoreSequence(request, tree, sequences[0]?.context.length ?? 0);
 }
 
 async function encode(prompt: Prompt, tokenizer: Tokenizer | undefined): Promise<readonly number[]> {

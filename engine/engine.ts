@@ -33,7 +33,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   let last: Promise<unknown> = Promise.resolve();
 
   async function answer(requests: readonly EngineRequest[], { signal, onProgress }: RunOptions) {
-    const encoder = { config, tokenizer, contextTokens: model.contextTokens };
+    const encoder = { config, tokenizer, contextTokens: model.contextTokens, passRows: model.passRows };
     const admitted = await Promise.all(requests.map((request) => admit(request, encoder)));
     const sequences = admitted.filter((one) => 'accept' in one);
     await runLoop(backend, compute, config, sequences, { policy, memory, trace, signal, onProgress });

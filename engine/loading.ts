@@ -18,7 +18,7 @@ import { importModel } from './model/store-import.js';
 import { openStore } from './model/store-read.js';
 import type { Tokenizer } from './model/tokenizer.js';
 import { planMemory } from './policy/memory-plan.js';
-import { allOn, checkFractions, type Policy, residentPolicy, type WeightBits } from './policy/policy.js';
+import { allOn, checkPolicy, type Policy, residentPolicy, type WeightBits } from './policy/policy.js';
 import type { EngineOptions } from './requests.js';
 import { type LayerCompute, residentCompute } from './schedule/compute.js';
 import { streamedCompute } from './schedule/streamed.js';
@@ -37,6 +37,8 @@ export interface LoadedModel {
   readonly compute: LayerCompute;
   /** Longest sequence that the policy made room for. */
   readonly contextTokens: number;
+  /** Rows of a context with its options that it made room for. */
+  readonly passRows: number;
   readonly backend: Backend;
   close(): Promise<void>;
 }
@@ -57,7 +59,7 @@ export async function loadModel(
 async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor): Promise<LoadedModel> {
   const memory = memoryOf(options);
   const policy = { ...residentPolicy(wantedOf(options)), ...options.policy };
-  checkFractions(policy, memory.computeTier);
+  checkPolicy(policy, memory.computeTier);
   const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
   const { config, identity } = weights;
   const layers = await loadResident(config, weights);
@@ -72,6 +74,7 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
     memory,
     compute: residentCompute(backend, config, layers),
     contextTokens: config.maxPositions,
+    passRows: Number.POSITIVE_INFINITY,
     backend,
     async close() {
       lease.release();
@@ -91,6 +94,7 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
     const { config, identity } = store;
     const contextTokens = Math.min(config.maxPositions, options.contextTokens ?? config.maxPositions);
     const wanted = wantedOf(options);
+    const bounded = Number.isFinite(tiers[computeTier].capacityBytes);
     const planned = options.policy?.weights
       ? residentPolicy(wanted, computeTier)
       : planMemory({
@@ -104,7 +108,7 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
           kv: options.policy?.kv ?? allOn(computeTier),
         }).policy;
     const policy = { ...planned, ...options.policy };
-    checkFractions(policy, computeTier);
+    checkPolicy(policy, computeTier);
     const model = await openOffloaded(store, tiers, {
       ...policy,
       fractions: policy.weights,
@@ -121,6 +125,7 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
       memory,
       compute: streamedCompute(backend, config, model.resident, model.stream),
       contextTokens,
+      passRows: bounded ? Math.max(policy.maxRows - policy.gpuBatchSize, contextTokens) : Number.POSITIVE_INFINITY,
       backend,
       async close() {
         await model.close();

@@ -5,7 +5,7 @@
 /** What a sweep is made of. */
 export type StepName = 'embed' | 'project' | 'attend' | 'finish' | 'head';
 /** What moves between tiers. */
-export type MovedName = 'weights' | 'kvRead' | 'kvWrite';
+export type MovedName = 'weights' | 'kvRead' | 'kvWrite' | 'activations';
 
 export interface TraceTotals {
   readonly sweeps: number;
@@ -31,8 +31,8 @@ export class Trace {
   private sweeps = 0;
   private rows = 0;
   private readonly seconds: Record<StepName, number> = { embed: 0, project: 0, attend: 0, finish: 0, head: 0 };
-  private readonly bytesMoved: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0 };
-  private readonly waitSeconds: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0 };
+  private readonly bytesMoved: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0, activations: 0 };
+  private readonly waitSeconds: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0, activations: 0 };
 
   /** @param keepSpans whether a timeline is wanted; it grows with the run */
   constructor(private readonly keepSpans = false) {}

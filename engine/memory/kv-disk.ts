@@ -2,18 +2,15 @@
  * Keys and values of some slots in a file, read and written past the page cache.
  *
  * The file is (block, layer, keys then values, slot), each slot's part as memory holds it, so neighbouring slots are one
- * request and the file grows and shrinks at its end. It has no name once it is open: whatever ends the process, nothing
- * stays behind.
+ * request and the file grows and shrinks at its end.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
 import { KV_BLOCK_TOKENS, type KvBlock } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { type AlignmentProbe, alignUp, BLOCK_BYTES } from './aligned-buffer.js';
-import { type DirectFile, openDirect } from './direct-file.js';
+import type { DirectFile } from './direct-file.js';
 import type { KvHome, KvPlace } from './kv-home.js';
 import { slotBytes } from './kv-layout.js';
+import { openScratch } from './scratch-file.js';
 import type { Lease, Tier } from './tier.js';
 
 /** All requests of a cell go to the system at once: while a product blocks this thread, nobody could hand in the rest. */
@@ -30,10 +27,7 @@ export class KvDisk implements KvHome {
     private readonly tier: Tier,
     directory: string,
   ) {
-    mkdirSync(directory, { recursive: true });
-    const path = join(directory, `kv-${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
-    this.file = openDirect(path, 'create', { inFlight: IN_FLIGHT });
-    unlinkSync(path);
+    this.file = openScratch(directory, 'kv', { inFlight: IN_FLIGHT });
   }
 
   /** What staging buffers have to suit. */

@@ -5,9 +5,9 @@ import type { LayerWeights } from '../backends/backend.js';
 import { layerKind, layerTensors, numSteps, type TensorName } from '../model/layers.js';
 import type { Store } from '../model/store-read.js';
 import type { ResidentRows } from '../schedule/streamed.js';
-import { copyPacked, gatherRows, type PackedMatrix, packedBytes, packedRowBytes, sliceRows } from './packed.js';
+import { embeddingBufferBytes, embeddingReader, tiedRows } from './embeddings.js';
+import { copyPacked, type PackedMatrix, packedBytes, packedRowBytes, sliceRows } from './packed.js';
 import { type Fractions, type Placement, placeWeights, type WeightPart } from './placement.js';
-import { GROUP_SIZE } from './quantize.js';
 import type { Lease, Tiers } from './tier.js';
 import { WeightStream } from './weight-stream.js';
 
@@ -52,6 +52,10 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
     return store.allocate(bufferBytes);
   });
 
+  const rowBytes = embeddingBufferBytes(config, store.tensor(0, 'tokens').type);
+  hold(options.computeTier, rowBytes, 'a buffer for embeddings');
+  const rowBuffer = store.allocate(rowBytes);
+
   /** Rows [from, to) in a buffer of their own, held on a tier. */
   async function keep(tier: keyof Tiers, layer: number, name: TensorName, from: number, to: number) {
     if (from === to) return undefined;
@@ -91,7 +95,7 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
 
   const stream = new WeightStream(placement.parts, load, { ...options, buffers });
   return {
-    resident: { layers, embeddings: (ids) => readEmbeddings(store, layers, ids) },
+    resident: { layers, embeddings: embeddingReader(store, rowBuffer, tiedRows(config, layers)) },
     stream,
     placement,
     async close() {
@@ -99,33 +103,4 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
       for (const lease of leases) lease.release();
     },
   };
-}
-
-/** Rows of the table, each distinct id read once; a tied head's resident rows serve where they hold the id. */
-async function readEmbeddings(store: Store, layers: readonly LayerWeights[], ids: Int32Array): Promise<Float32Array> {
-  const { config } = store;
-  const width = config.embeddingSize;
-  const table = store.tensor(0, 'tokens');
-  const resident = config.tiedEmbeddings ? layers[config.numLayers + 1]!.tokens : undefined;
-  const residentRows = resident?.shape[0] ?? 0;
-  const rows = new Map<number, Float32Array>();
-  await Promise.all(
-    Array.from(new Set(ids), async (id) => {
-      rows.set(id, id < residentRows ? gatherRows(resident!, Int32Array.of(id)) : await readRow(id));
-    }),
-  );
-  const gathered = new Float32Array(ids.length * width);
-  ids.forEach((id, row) => {
-    gathered.set(rows.get(id)!, row * width);
-  });
-  return gathered;
-
-  /** With its group, where rows are stored in groups. */
-  async function readRow(id: number): Promise<Float32Array> {
-    const grouped = table.type === 'int8' || table.type === 'int4';
-    const first = grouped ? Math.floor(id / GROUP_SIZE) * GROUP_SIZE : id;
-    const end = grouped ? Math.min(table.shape[0]!, first + GROUP_SIZE) : id + 1;
-    const matrix = await store.readRows(table, first, end, store.allocate(store.roomFor(table, first, end)));
-    return gatherRows(matrix, Int32Array.of(id - first));
-  }
 }

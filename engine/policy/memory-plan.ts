@@ -6,6 +6,7 @@
  */
 import { EngineError } from '../errors.js';
 import { BLOCK_BYTES } from '../memory/aligned-buffer.js';
+import { embeddingBufferBytes } from '../memory/embeddings.js';
 import { blocksFor, kvSlotBytes, placeSlots } from '../memory/kv-layout.js';
 import { stagedBlockBytes } from '../memory/kv-staging.js';
 import { type PackedType, packedRowBytes } from '../memory/packed.js';
@@ -13,7 +14,7 @@ import type { Fractions } from '../memory/placement.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { ModelConfig } from '../model/config.js';
 import { layerKind, layerTensors, numSteps, queryKeySize, valueSize } from '../model/layers.js';
-import { DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type PolicySizes } from './policy.js';
+import { allOn, DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type PolicySizes } from './policy.js';
 
 const KV_SHARE = 0.4;
 /** Of the cpu's memory beside a gpu, for weights: whole blocks and groups of rows take the rest. */
@@ -50,13 +51,15 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   const smallest = GROUP_SIZE * widestRowBytes(config, weightType);
   const partBytes = Math.max(smallest, Math.min(MAX_PART_BYTES, Math.floor(budgetBytes / 64)));
   let gpuBatchSize = request.gpuBatchSize;
-  while (gpuBatchSize > 1 && kvBytes(request, gpuBatchSize) > budgetBytes * KV_SHARE) gpuBatchSize--;
+  while (gpuBatchSize > 1 && !fitsKv(request, gpuBatchSize)) gpuBatchSize--;
+  const spillKv = spilledKvBytes(request, gpuBatchSize);
+  if (spillKv > request.spillBytes) throw spillTooSmall(request, spillKv);
   const maxRows = Math.min(MAX_ROWS, Math.max(contextTokens, 2 * gpuBatchSize));
   const bytes = {
     kv: kvBytes(request, gpuBatchSize),
-    activations: maxRows * request.numGpuBatches * activationRowBytes(config),
+    activations: sweepRows(maxRows, gpuBatchSize, contextTokens) * request.numGpuBatches * activationRowBytes(config),
     workspace: workspaceBytes(config, weightType, partBytes),
-    fixed: fixedBytes(config, weightType) + smallest,
+    fixed: fixedBytes(config, weightType) + embeddingBufferBytes(config, weightType) + smallest,
   };
   const free = budgetBytes - bytes.kv - bytes.activations - bytes.workspace - bytes.fixed;
   const resident = free >= total;
@@ -72,8 +75,9 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
       overlap: request.overlap,
       maxRows,
       paced: !resident && request.schedule === 'continuous',
-      weights: spread(request, share, total),
+      weights: spread(request, { share, total, spillBytes: request.spillBytes - spillKv }),
       kv: request.kv,
+      activations: allOn(request.computeTier),
       partBytes,
       buffers: DEFAULT_BUFFERS,
     },
@@ -102,8 +106,27 @@ function kvBytes({ config, kv, computeTier, contextTokens, numGpuBatches }: Memo
   return numGpuBatches * resident * kvSlotBytes(config, contextTokens) + staged;
 }
 
-/** The share of the weights on the tier that computes; of the rest, what the cpu beside it holds, and the disk. */
-function spread({ computeTier, spillBytes }: MemoryRequest, share: number, total: number): Fractions {
+/** KV cache on the cpu beside a gpu that computes. */
+function spilledKvBytes(
+  { config, kv, computeTier, contextTokens, numGpuBatches }: MemoryRequest,
+  gpuBatchSize: number,
+) {
+  const { resident, host } = placeSlots(kv, gpuBatchSize, computeTier);
+  return numGpuBatches * (host - resident) * kvSlotBytes(config, contextTokens);
+}
+
+function fitsKv(request: MemoryRequest, gpuBatchSize: number): boolean {
+  return (
+    kvBytes(request, gpuBatchSize) <= request.budgetBytes * KV_SHARE &&
+    spilledKvBytes(request, gpuBatchSize) <= request.spillBytes
+  );
+}
+
+/** The share of the weights on the tier that computes; of the rest, what the cpu beside it has room for, and the disk. */
+function spread(
+  { computeTier }: MemoryRequest,
+  { share, total, spillBytes }: { readonly share: number; readonly total: number; readonly spillBytes: number },
+): Fractions {
   if (computeTier === 'cpu') return { gpu: 0, cpu: share, disk: 1 - share };
   const cpu = Math.min(1 - share, (SPILL_SHARE * spillBytes) / total);
   return { gpu: share, cpu, disk: 1 - share - cpu };
@@ -124,6 +147,11 @@ function fixedBytes(config: ModelConfig, type: PackedType): number {
 function decoderAndHead(config: ModelConfig) {
   const layers = Array.from({ length: numSteps(config) }, (_, layer) => layer);
   return layers.filter((layer) => layerKind(config, layer) !== 'embed').flatMap((layer) => layerTensors(config, layer));
+}
+
+/** Most rows of one GPU batch in a sweep: a prompt that is longer than `maxRows` still enters, beside live sequences. */
+function sweepRows(maxRows: number, gpuBatchSize: number, contextTokens: number): number {
+  return Math.max(maxRows, gpuBatchSize + contextTokens);
 }
 
 /** All arrays of one row that live at the same time in a layer, float32. */
@@ -149,5 +177,14 @@ function tooSmall(request: MemoryRequest, needBytes: number): EngineError {
     `${tier} tier: one sequence of ${contextTokens} tokens, its activations and the buffers that weights stream through ` +
       `need ${need} B, and the budget is ${budgetBytes} B; raise ${option}, or shorten the sequences`,
     { tier, needBytes: need, capacityBytes: budgetBytes, contextTokens, gpuBatchSize },
+  );
+}
+
+function spillTooSmall({ spillBytes, contextTokens }: MemoryRequest, needBytes: number): EngineError {
+  return new EngineError(
+    'OUT_OF_MEMORY',
+    `cpu tier: the KV cache of one sequence of ${contextTokens} tokens needs ${needBytes} B, and the budget is ` +
+      `${spillBytes} B; raise --host-memory, or give the cpu a smaller share of the KV cache`,
+    { tier: 'cpu', needBytes, capacityBytes: spillBytes, contextTokens },
   );
 }

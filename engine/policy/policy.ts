@@ -24,6 +24,8 @@ export interface Policy {
   readonly weights: Fractions;
   /** Where the KV cache lives, by slots: the first on the gpu, the last on disk. */
   readonly kv: Fractions;
+  /** Where hidden states wait while attention computes, by rows. */
+  readonly activations: Fractions;
   /** Bytes of one part of a streamed matrix, and parts in memory at a time. */
   readonly partBytes: number;
   readonly buffers: number;
@@ -40,6 +42,7 @@ export function residentPolicy(sizes: PolicySizes, computeTier: 'gpu' | 'cpu' = 
     paced: false,
     weights: allOn(computeTier),
     kv: allOn(computeTier),
+    activations: allOn(computeTier),
     partBytes: MAX_PART_BYTES,
     buffers: DEFAULT_BUFFERS,
   };
@@ -49,9 +52,14 @@ export function allOn(tier: TierName): Fractions {
   return { gpu: 0, cpu: 0, disk: 0, [tier]: 1 };
 }
 
-/** @throws BAD_INPUT if fractions are no shares of one whole, or the gpu is to hold something without a gpu */
-export function checkFractions(policy: Policy, computeTier: 'gpu' | 'cpu'): void {
-  for (const name of ['weights', 'kv'] as const) {
+/** @throws BAD_INPUT if a size is too small, fractions are no shares of one whole, or a gpu that is not there has one */
+export function checkPolicy(policy: Policy, computeTier: 'gpu' | 'cpu'): void {
+  for (const [name, least] of Object.entries(LEAST)) {
+    const found = policy[name as keyof typeof LEAST];
+    if (found >= least) continue;
+    throw new EngineError('BAD_INPUT', `policy.${name}: needed at least ${least}, found ${found}`, { name, found });
+  }
+  for (const name of ['weights', 'kv', 'activations'] as const) {
     const { gpu, cpu, disk } = policy[name];
     const found = `policy.${name}: gpu ${gpu}, cpu ${cpu}, disk ${disk}`;
     const shares = [gpu, cpu, disk].every((share) => share >= 0 && share <= 1);
@@ -63,6 +71,9 @@ export function checkFractions(policy: Policy, computeTier: 'gpu' | 'cpu'): void
     }
   }
 }
+
+/** Gate and up are used together, so parts need two buffers. */
+const LEAST = { gpuBatchSize: 1, numGpuBatches: 1, maxRows: 1, partBytes: 1, buffers: 2 } as const;
 
 /** Prompts enter in portions, so that activations stay small beside the weights. */
 const RESIDENT_MAX_ROWS = 2048;

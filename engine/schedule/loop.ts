@@ -6,9 +6,11 @@
  */
 import type { Backend, Projection } from '../backends/backend.js';
 import { EngineError } from '../errors.js';
+import { type ActivationStore, openActivations } from '../memory/activations.js';
 import { openKvCaches, type RunMemory } from '../memory/kv-tiers.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
+import { activationRowBytes } from '../policy/memory-plan.js';
 import type { Policy } from '../policy/policy.js';
 import type { EngineProgress } from '../requests.js';
 import type { Sequence } from '../sequence.js';
@@ -48,14 +50,16 @@ export async function runLoop(
   const counts = { finished: sequences.length - queue.length, promptTokens: 0, generatedTokens: 0 };
   const { policy, memory, trace } = options;
   const kv = openKvCaches(config, policy, memory, trace);
+  const activations = openActivations(config, policy, memory, trace);
   const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache));
   const doors = batches.map(() => openDoor(policy, queue));
   try {
     for (;;) {
       const cells = layOut(batches, doors, queue);
+      if (cells.length === 0 && queue.length > 0) throw new Error(`the door let none of ${queue.length} sequences in`);
       if (cells.length === 0) return;
       for (const { batch, rows } of cells) await batch.grow(rows);
-      await sweep(backend, compute, config, cells, options);
+      await sweep({ backend, compute, config, activations }, cells, options);
       await trace.wait('kvWrite', () => kv.drain());
       for (const { batch, rows } of cells) {
         counts.promptTokens += rows.tokens.length - rows.live;
@@ -70,6 +74,7 @@ export async function runLoop(
     await compute.rewind();
     throw error;
   } finally {
+    await activations.close();
     await kv.close();
   }
 }
@@ -88,41 +93,58 @@ function layOut(batches: readonly GpuBatch[], doors: readonly Door[], queue: Seq
   return cells;
 }
 
+const NO_ROWS = new Float32Array(0);
+
+/** What a sweep computes with. */
+interface SweepParts {
+  readonly backend: Backend;
+  readonly compute: LayerCompute;
+  readonly config: ModelConfig;
+  readonly activations: ActivationStore;
+}
+
 async function sweep(
-  backend: Backend,
-  compute: LayerCompute,
-  config: ModelConfig,
+  { backend, compute, config, activations }: SweepParts,
   cells: readonly Cell[],
-  { policy, trace, signal }: LoopOptions,
+  { policy, memory, trace, signal }: LoopOptions,
 ): Promise<void> {
   const tokens = concatenate(cells.map(({ rows }) => rows.tokens));
   const positions = concatenate(cells.map(({ rows }) => rows.positions));
+  const bytes = tokens.length * activationRowBytes(config);
+  const lease = memory.tiers[memory.computeTier].reserve(bytes, `activations of ${tokens.length} tokens`);
   trace.sweep(tokens.length);
   const layers = Array.from({ length: config.numLayers }, (_, layer) => layer);
-  const steps = layers.flatMap((layer) =>
+  const reads = layers.flatMap((layer) =>
     cells.map(
       ({ batch, rows }) =>
         () =>
           batch.stage(layer, rows),
     ),
   );
-  const nextKv = readAhead(steps, policy.overlap);
-  let hidden = await trace.step('embed', undefined, () => compute.embed(tokens, positions));
-  for (const layer of layers) {
-    if (signal?.aborted) throw new EngineError('CANCELLED', 'the run was cancelled');
-    const input = hidden;
-    const projection = await trace.step('project', layer, () => compute.project(layer, input, positions));
-    const attended = new Float32Array(tokens.length * config.numHeads * config.headDim);
-    await trace.step('attend', layer, async () => {
-      for (const { batch, rows, firstRow } of cells) {
-        const own = rowsOf(config, projection, firstRow, rows.tokens.length);
-        const cached = await trace.wait('kvRead', nextKv);
-        await batch.attend(backend, cached, rows, own, { into: attended, firstRow });
-      }
-    });
-    hidden = await trace.step('finish', layer, () => compute.finish(layer, input, attended));
+  const nextKv = readAhead(reads, policy.overlap);
+  try {
+    let hidden = await trace.step('embed', undefined, () => compute.embed(tokens, positions));
+    for (const layer of layers) {
+      if (signal?.aborted) throw new EngineError('CANCELLED', 'the run was cancelled');
+      const projection = await trace.step('project', layer, () => compute.project(layer, hidden, positions));
+      const parked = await activations.park(hidden);
+      // What left is not kept here meanwhile.
+      hidden = NO_ROWS;
+      const attended = new Float32Array(tokens.length * config.numHeads * config.headDim);
+      await trace.step('attend', layer, async () => {
+        for (const { batch, rows, firstRow } of cells) {
+          const own = rowsOf(config, projection, firstRow, rows.tokens.length);
+          const cached = await trace.wait('kvRead', nextKv);
+          await batch.attend(backend, cached, rows, own, { into: attended, firstRow });
+        }
+      });
+      const residual = await parked.restore();
+      hidden = await trace.step('finish', layer, () => compute.finish(layer, residual, attended));
+    }
+    await trace.step('head', undefined, () => runHeads(compute, config, cells, hidden));
+  } finally {
+    lease.release();
   }
-  await trace.step('head', undefined, () => runHeads(compute, config, cells, hidden));
 }
 
 function rowsOf(config: ModelConfig, { queryKey, value }: Projection, firstRow: number, count: number): Projection {
