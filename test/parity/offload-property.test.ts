@@ -1,0 +1,248 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openEngine } from '../../engine/engine.js';
+import { EngineError } from '../../engine/errors.js';
+import type { ModelConfig } from '../../engine/model/config.js';
+import { writeStore } from '../../engine/model/store-write.js';
+import type { Policy } from '../../engine/policy/policy.js';
+import type { Engine, EngineOptions, EngineRequest, EngineResult, EngineUsage } from '../../engine/requests.js';
+import { tinyModels, tinyWeights } from '../support/tiny-models.js';
+
+const scratch = mkdtempSync(join(tmpdir(), 'zigzag-offload-'));
+const offloadDir = join(scratch, 'run');
+const storeOf = (model: string) => join(scratch, model);
+const models = Object.keys(tinyModels);
+const backends = ['reference', 'onnx'] as const;
+
+/** By backend and model: each of the model's requests answered alone, with everything in memory. */
+const expected = new Map<string, readonly EngineResult[]>();
+
+beforeAll(async () => {
+  for (const model of models) {
+    await writeStore(tinyWeights(tinyModels[model]!), storeOf(model), { format: 'fp32' });
+    for (const backend of backends) {
+      const engine = await openEngine({ model: storeOf(model), backend, gpuBatchSize: 1, threads: 1 });
+      const alone: EngineResult[] = [];
+      for (const request of requestsOf(tinyModels[model]!)) alone.push((await engine.run([request]))[0]!);
+      expected.set(`${backend} ${model}`, alone);
+      await engine.close();
+    }
+  }
+});
+afterAll(() => rmSync(scratch, { recursive: true }));
+
+/** Requests of every kind and many lengths: shorter than a block of the KV cache, whole blocks, and across them. */
+const NUM_REQUESTS = 40;
+
+function requestsOf({ vocabSize }: ModelConfig): EngineRequest[] {
+  return Array.from({ length: NUM_REQUESTS }, (_, i): EngineRequest => {
+    const ids = (length: number, salt: number) =>
+      Array.from({ length }, (_, at) => (17 + 31 * i + 7 * at * (at + salt) + salt) % vocabSize);
+    const prompt = ids([1, 3, 9, 31, 32, 33, 50, 63, 64, 70][i % 10]!, 1);
+    if (i % 5 === 4) return { kind: 'score', id: `${i}`, context: prompt, options: [1, 2, 5].map((n) => ids(n, n)) };
+    const sampling = { temperature: 0, topK: 0, topP: 1, seed: i };
+    return {
+      kind: 'generate',
+      id: `${i}`,
+      prompt,
+      maxNewTokens: [0, 1, 2, 5, 13, 20][(i * 5) % 6]!,
+      stop: [],
+      sampling: {
+        ...sampling,
+        ...[{}, { temperature: 1 }, { temperature: 0.7, topK: 5 }, { temperature: 1.3, topP: 0.8 }][i % 4],
+      },
+      ignoreEos: i % 3 === 0,
+      ...(i % 7 === 0 && { promptLogprobs: true, topLogprobs: 2 }),
+    };
+  });
+}
+
+const shares = fc
+  .tuple(fc.nat(3), fc.nat(3), fc.nat(3))
+  .map(([gpu, cpu, disk]) => (gpu + cpu + disk === 0 ? [1, 1, 1] : [gpu, cpu, disk]))
+  .map(([gpu, cpu, disk]) => ({ gpu: gpu!, cpu: cpu!, disk: disk! }));
+
+/** As shares of one whole; without a gpu the cpu has its share. */
+function fractionsOn(device: 'cpu' | 'sim', { gpu, cpu, disk }: { gpu: number; cpu: number; disk: number }) {
+  const total = gpu + cpu + disk;
+  const [onGpu, onCpu] = device === 'sim' ? [gpu, cpu] : [0, gpu + cpu];
+  return { gpu: onGpu / total, cpu: onCpu / total, disk: disk / total };
+}
+
+const sizes = {
+  model: fc.constantFrom(...models),
+  device: fc.constantFrom('cpu', 'sim'),
+  schedule: fc.constantFrom('continuous', 'block'),
+  overlap: fc.boolean(),
+  gpuBatchSize: fc.integer({ min: 1, max: 6 }),
+  numGpuBatches: fc.integer({ min: 1, max: 3 }),
+  /** Of the model's requests, in this order. */
+  picks: fc.array(fc.nat(NUM_REQUESTS - 1), { minLength: 1, maxLength: 6 }),
+  /** The run is given up after so many sweeps, and begun again. */
+  cancelAfter: fc.option(fc.integer({ min: 1, max: 6 }), { freq: 4, nil: undefined }),
+} as const;
+
+const placed = fc.record({
+  ...sizes,
+  weights: shares,
+  kv: shares,
+  activations: shares,
+  partBytes: fc.integer({ min: 1, max: 40_000 }),
+  buffers: fc.integer({ min: 2, max: 6 }),
+  maxRows: fc.integer({ min: 1, max: 150 }),
+  paced: fc.boolean(),
+});
+
+function placedOptions(drawn: typeof placed extends fc.Arbitrary<infer Drawn> ? Drawn : never): Partial<EngineOptions> {
+  const { device, weights, kv, activations, overlap, partBytes, buffers, maxRows, paced } = drawn;
+  const policy: Partial<Policy> = {
+    weights: fractionsOn(device, weights),
+    kv: fractionsOn(device, kv),
+    activations: fractionsOn(device, activations),
+    ...{ overlap, partBytes, buffers, maxRows, paced },
+  };
+  return { policy };
+}
+
+const budgeted = fc.record({
+  ...sizes,
+  /** Of the tier that computes. The models take 30 to 180 kB; buffers and their alignment as much again. */
+  budgetBytes: fc.integer({ min: 400, max: 1800 }).map((kilobytes) => kilobytes * 1000),
+  spillBytes: fc.integer({ min: 0, max: 200 }).map((kilobytes) => kilobytes * 1000),
+  kv: shares,
+});
+
+function budgetedOptions(
+  drawn: typeof budgeted extends fc.Arbitrary<infer Drawn> ? Drawn : never,
+): Partial<EngineOptions> {
+  const { device, budgetBytes, spillBytes, kv } = drawn;
+  return {
+    ...(device === 'sim'
+      ? { deviceMemoryBytes: budgetBytes, hostMemoryBytes: spillBytes }
+      : { hostMemoryBytes: budgetBytes }),
+    policy: { kv: fractionsOn(device, kv) },
+  };
+}
+
+type Sizes = { readonly [Key in keyof typeof sizes]: (typeof sizes)[Key] extends fc.Arbitrary<infer T> ? T : never };
+
+async function open(backend: EngineOptions['backend'], drawn: Sizes, options: Partial<EngineOptions>): Promise<Engine> {
+  const { model, device, schedule, overlap, gpuBatchSize, numGpuBatches } = drawn;
+  const given = { device, schedule, overlap, gpuBatchSize, numGpuBatches, ...options };
+  return openEngine({ model: storeOf(model), backend, threads: 1, offloadDir, ...given });
+}
+
+/** Runs what was drawn, and checks answers and accounts. */
+async function check(engine: Engine, drawn: Sizes, capacity: Partial<EngineUsage['peakBytes']> = {}): Promise<void> {
+  const all = requestsOf(tinyModels[drawn.model]!);
+  const requests = drawn.picks.map((pick) => all[pick]!);
+  const before = (await engine.usage()).usedBytes;
+  if (drawn.cancelAfter !== undefined) await cancel(engine, requests, drawn.cancelAfter);
+  expect((await engine.usage()).usedBytes).toEqual(before);
+  const results = await engine.run(requests);
+  const alone = expected.get(`${engine.info.backend} ${drawn.model}`)!;
+  results.forEach((result, i) => {
+    expectSame(result, alone[drawn.picks[i]!]!);
+  });
+  const { usedBytes, peakBytes } = await engine.usage();
+  expect(usedBytes).toEqual(before);
+  for (const tier of ['gpu', 'cpu', 'disk'] as const) {
+    expect(peakBytes[tier]).toBeLessThanOrEqual(capacity[tier] ?? Number.POSITIVE_INFINITY);
+  }
+  await engine.close();
+  expect((await engine.usage()).usedBytes).toEqual({ gpu: 0, cpu: 0, disk: 0 });
+}
+
+async function cancel(engine: Engine, requests: readonly EngineRequest[], afterSweeps: number): Promise<void> {
+  const abort = new AbortController();
+  let sweeps = 0;
+  const run = engine.run(requests, {
+    signal: abort.signal,
+    onProgress: () => {
+      if (++sweeps === afterSweeps) abort.abort();
+    },
+  });
+  // It may have been through before.
+  await run.catch((error) => expect(error).toMatchObject({ code: 'CANCELLED' }));
+}
+
+/** Tokens are the same; sums over parts of the vocabulary may round differently. */
+function expectSame(found: EngineResult, wanted: EngineResult): void {
+  const exact = (result: EngineResult) =>
+    result.kind === 'generate'
+      ? {
+          ...result,
+          logprobs: [],
+          promptLogprobs: [],
+          topLogprobs: result.topLogprobs?.map((top) => top.map(([id]) => id)),
+        }
+      : { ...result, options: result.options.map(({ tokens, isGreedy }) => ({ tokens, isGreedy })) };
+  const rounded = (result: EngineResult) =>
+    result.kind === 'generate'
+      ? [...result.logprobs, ...(result.promptLogprobs ?? []), ...(result.topLogprobs?.flat(2) ?? [])]
+      : result.options.map(({ logprob }) => logprob);
+  expect(exact(found)).toEqual(exact(wanted));
+  rounded(found).forEach((value, i) => {
+    expect(Math.abs((value ?? 0) - (rounded(wanted)[i] ?? 0))).toBeLessThan(1e-4);
+  });
+}
+
+/** Answers of the reference are the same to the last bit wherever things lie, so any seed will do. */
+describe('a model on any tiers, computed by the reference', () => {
+  it('answers as it does in memory, one request at a time, under any policy', async () => {
+    const property = fc.asyncProperty(placed, async (drawn) => {
+      await check(await open('reference', drawn, placedOptions(drawn)), drawn);
+    });
+    await fc.assert(property, { numRuns: 350 });
+    expect(readdirSync(offloadDir)).toEqual([]);
+  });
+
+  it('answers the same within any budget, or says at once that it is too small', async () => {
+    let opened = 0;
+    const property = fc.asyncProperty(budgeted, async (drawn) => {
+      const engine = await openWithin('reference', drawn);
+      if (!engine) return;
+      opened++;
+      await check(engine, drawn, capacityOf(drawn));
+    });
+    await fc.assert(property, { numRuns: 150 });
+    expect(opened).toBeGreaterThan(50);
+  });
+});
+
+/** A tie within the last bits of float32 could go either way, so the cases stay the same. */
+describe('a model on any tiers, computed by ONNX Runtime', () => {
+  it('answers as it does in memory, one request at a time, under any policy', async () => {
+    const property = fc.asyncProperty(placed, async (drawn) => {
+      await check(await open('onnx', drawn, placedOptions(drawn)), drawn);
+    });
+    await fc.assert(property, { numRuns: 50, seed: 1 });
+  });
+
+  it('answers as the reference does', () => {
+    for (const model of models) {
+      const wanted = expected.get(`reference ${model}`)!;
+      expected.get(`onnx ${model}`)!.forEach((found, i) => {
+        expectSame(found, wanted[i]!);
+      });
+    }
+  });
+});
+
+type Budgeted = Parameters<typeof budgetedOptions>[0];
+
+function capacityOf({ device, budgetBytes, spillBytes }: Budgeted): Partial<EngineUsage['peakBytes']> {
+  return device === 'sim' ? { gpu: budgetBytes, cpu: spillBytes } : { gpu: 0, cpu: budgetBytes };
+}
+
+async function openWithin(backend: EngineOptions['backend'], drawn: Budgeted): Promise<Engine | undefined> {
+  try {
+    return await open(backend, drawn, budgetedOptions(drawn));
+  } catch (error) {
+    if (error instanceof EngineError && error.code === 'OUT_OF_MEMORY') return undefined;
+    throw error;
+  }
+}
