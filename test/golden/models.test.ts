@@ -5,21 +5,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openEngine } from '../../engine/engine.js';
 import type { Engine, GenerateResult } from '../../engine/requests.js';
 import {
+  expectRecorded,
   FIXTURES,
   type Golden,
-  type GoldenPrompt,
+  goldenModels,
   goldenRequest,
   readGolden,
   readJsonFixture,
 } from '../support/golden.js';
 
-/** Noise of the recordings is at most 4e-5; a wrong activation or an epsilon ten times too large shows at this. */
-const TOLERANCE = 2e-4;
-
-const models = ['models/llama', 'models/llama-tied-rope3', 'models/opt', 'models/opt-350m-style', 'stories260k'];
-
 describe.each(['reference', 'onnx'] as const)('%s', (backend) => {
-  describe.each(models)('%s', (model) => {
+  describe.each(goldenModels)('%s', (model) => {
     const golden: Golden = readGolden(model, 'golden.json');
     let engine: Engine;
     beforeAll(async () => {
@@ -68,26 +64,4 @@ function withEos(model: string, eosTokenId: number): string {
   const config = { ...readJsonFixture<object>(model, 'config.json'), eos_token_id: eosTokenId };
   writeFileSync(join(directory, 'config.json'), JSON.stringify(config));
   return directory;
-}
-
-function expectRecorded(result: GenerateResult, prompt: GoldenPrompt): void {
-  expect(result.tokens).toEqual(prompt.greedy);
-  expectClose(result.logprobs, prompt.logprobs);
-  if (prompt.promptLogprobs) {
-    expect(result.promptLogprobs?.[0]).toBeNull();
-    expectClose(result.promptLogprobs!.slice(1) as number[], prompt.promptLogprobs.slice(1) as number[]);
-  }
-  prompt.top5?.forEach((recorded, step) => {
-    const found = result.topLogprobs![step]!;
-    expectClose(
-      found.map(([, logprob]) => logprob),
-      recorded.map(([, logprob]) => logprob),
-    );
-  });
-}
-
-function expectClose(found: readonly number[], recorded: readonly number[]): void {
-  expect(found.length).toBe(recorded.length);
-  const worst = Math.max(0, ...found.map((value, i) => Math.abs(value - recorded[i]!)));
-  expect(worst).toBeLessThan(TOLERANCE);
 }

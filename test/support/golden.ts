@@ -1,7 +1,8 @@
 /** Recorded outputs of reference models, as `test/fixtures/models/<name>/golden.json` holds them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { GenerateRequest } from '../../engine/requests.js';
+import { expect } from 'vitest';
+import type { GenerateRequest, GenerateResult } from '../../engine/requests.js';
 
 export interface GoldenPrompt {
   readonly text?: string;
@@ -28,6 +29,18 @@ export interface Golden {
   };
 }
 
+/** Fixtures that hold a model with its `golden.json`. */
+export const goldenModels = [
+  'models/llama',
+  'models/llama-tied-rope3',
+  'models/opt',
+  'models/opt-350m-style',
+  'stories260k',
+] as const;
+
+/** Noise of the recordings is at most 4e-5; a wrong activation or an epsilon ten times too large shows at this. */
+const TOLERANCE = 2e-4;
+
 export const FIXTURES = join(process.cwd(), 'test', 'fixtures');
 
 export function readJsonFixture<T>(...path: string[]): T {
@@ -51,4 +64,27 @@ export function goldenRequest(id: string, { ids, greedy }: GoldenPrompt): Genera
     topLogprobs: 5,
     promptLogprobs: true,
   };
+}
+
+/** The recorded tokens, and log-probabilities within the tolerance of float32. */
+export function expectRecorded(result: GenerateResult, prompt: GoldenPrompt): void {
+  expect(result.tokens).toEqual(prompt.greedy);
+  expectClose(result.logprobs, prompt.logprobs);
+  if (prompt.promptLogprobs) {
+    expect(result.promptLogprobs?.[0]).toBeNull();
+    expectClose(result.promptLogprobs!.slice(1) as number[], prompt.promptLogprobs.slice(1) as number[]);
+  }
+  prompt.top5?.forEach((recorded, step) => {
+    const found = result.topLogprobs![step]!;
+    expectClose(
+      found.map(([, logprob]) => logprob),
+      recorded.map(([, logprob]) => logprob),
+    );
+  });
+}
+
+function expectClose(found: readonly number[], recorded: readonly number[]): void {
+  expect(found.length).toBe(recorded.length);
+  const worst = Math.max(0, ...found.map((value, i) => Math.abs(value - recorded[i]!)));
+  expect(worst).toBeLessThan(TOLERANCE);
 }
