@@ -209,7 +209,8 @@ describe('a model on any tiers, computed by the reference', () => {
       await check(engine, drawn, capacityOf(drawn));
     });
     await fc.assert(property, { numRuns: 150 });
-    expect(opened).toBeGreaterThan(50);
+    // About a third of the budgets drawn are large enough; this only guards against a test in which none is.
+    expect(opened).toBeGreaterThan(20);
   });
 });
 
