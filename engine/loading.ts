@@ -1,24 +1,19 @@
 /**
  * From options to a model that is ready to compute: all in memory, or from an offload store within a budget.
  */
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import type { Backend } from './backends/backend.js';
-import { EngineError } from './errors.js';
 import type { RunMemory } from './memory/kv-tiers.js';
 import { openOffloaded } from './memory/offloaded.js';
 import { loadResident, residentBytes } from './memory/resident.js';
 import { openTiers } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
 import { openModel } from './model/open.js';
-import { packedTypes, type StoreFormat, storeFiles } from './model/store.js';
-import { importModel } from './model/store-import.js';
+import { packedTypes } from './model/store.js';
 import { openStore } from './model/store-read.js';
 import type { Tokenizer } from './model/tokenizer.js';
+import { offloadDirectory, offloadStoreOf } from './offload-store.js';
 import { planMemory } from './policy/memory-plan.js';
-import { allOn, checkPolicy, type Policy, residentPolicy, type WeightBits } from './policy/policy.js';
+import { allOn, checkPolicy, type Policy, residentPolicy } from './policy/policy.js';
 import type { EngineOptions } from './requests.js';
 import { type LayerCompute, residentCompute } from './schedule/compute.js';
 import { streamedCompute } from './schedule/streamed.js';
@@ -26,7 +21,6 @@ import type { Trace } from './trace.js';
 
 /** Sequences computed together: enough rows for the products' full speed in decoding. */
 const DEFAULT_GPU_BATCH_SIZE = 64;
-const DEFAULT_WEIGHT_BITS = 16;
 
 export interface LoadedModel {
   readonly config: ModelConfig;
@@ -51,8 +45,10 @@ export async function loadModel(
   openBackend: OpenBackendFor,
   trace: Trace,
 ): Promise<LoadedModel> {
+  const { device, hostMemoryBytes, weightBits, policy } = options;
+  // Weights of so many bits are those of a store, even where all of it fits in memory.
   const offloads =
-    options.device === 'sim' || options.hostMemoryBytes !== undefined || options.policy?.weights !== undefined;
+    device === 'sim' || hostMemoryBytes !== undefined || weightBits !== undefined || policy?.weights !== undefined;
   return offloads ? loadOffloaded(options, openBackend, trace) : loadInMemory(options, openBackend);
 }
 
@@ -86,7 +82,7 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
 async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor, trace: Trace): Promise<LoadedModel> {
   const memory = memoryOf(options);
   const { tiers, computeTier } = memory;
-  const directory = await storeOf(options, memory.directory);
+  const directory = await offloadStoreOf(options.model, options);
   const { weights, tokenizer } = await openModel(directory, cacheOf(options));
   await weights.close();
   const store = await openStore(directory, cacheOf(options));
@@ -95,18 +91,20 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
     const contextTokens = Math.min(config.maxPositions, options.contextTokens ?? config.maxPositions);
     const wanted = wantedOf(options);
     const bounded = Number.isFinite(tiers[computeTier].capacityBytes);
-    const planned = options.policy?.weights
-      ? residentPolicy(wanted, computeTier)
-      : planMemory({
-          ...wanted,
-          config,
-          weightType: packedTypes[store.format],
-          budgetBytes: tiers[computeTier].capacityBytes,
-          spillBytes: computeTier === 'gpu' ? tiers.cpu.capacityBytes : 0,
-          contextTokens,
-          computeTier,
-          kv: options.policy?.kv ?? allOn(computeTier),
-        }).policy;
+    const fitsAll = computeTier === 'cpu' && !bounded;
+    const planned =
+      options.policy?.weights || fitsAll
+        ? residentPolicy(wanted, computeTier)
+        : planMemory({
+            ...wanted,
+            config,
+            weightType: packedTypes[store.format],
+            budgetBytes: tiers[computeTier].capacityBytes,
+            spillBytes: computeTier === 'gpu' ? tiers.cpu.capacityBytes : 0,
+            contextTokens,
+            computeTier,
+            kv: options.policy?.kv ?? allOn(computeTier),
+          }).policy;
     const policy = { ...planned, ...options.policy };
     checkPolicy(policy, computeTier);
     const model = await openOffloaded(store, tiers, {
@@ -149,7 +147,7 @@ function wantedOf(options: EngineOptions) {
 }
 
 function memoryOf(options: EngineOptions): RunMemory {
-  const { device, deviceMemoryBytes, hostMemoryBytes, diskMemoryBytes, offloadDir, cacheDir } = options;
+  const { device, deviceMemoryBytes, hostMemoryBytes, diskMemoryBytes } = options;
   const unbounded = Number.POSITIVE_INFINITY;
   return {
     tiers: openTiers({
@@ -158,32 +156,10 @@ function memoryOf(options: EngineOptions): RunMemory {
       disk: diskMemoryBytes ?? unbounded,
     }),
     computeTier: device === 'sim' ? 'gpu' : 'cpu',
-    directory: offloadDir ?? join(cacheDir ?? join(homedir(), '.cache', 'zigzag'), 'offload'),
+    directory: offloadDirectory(options),
   };
 }
 
 function cacheOf({ cacheDir }: EngineOptions) {
   return cacheDir === undefined ? {} : { cacheDir };
-}
-
-/** The model's offload store: itself, or one made of it, once. */
-async function storeOf({ model, cacheDir, weightBits }: EngineOptions, home: string): Promise<string> {
-  if (existsSync(join(model, storeFiles.header))) return model;
-  const format = formatOf(weightBits ?? DEFAULT_WEIGHT_BITS);
-  const key = createHash('sha256').update(model).digest('hex').slice(0, 16);
-  const directory = join(home, `${key}-${format}`);
-  if (existsSync(join(directory, storeFiles.header))) {
-    const store = await openStore(directory, cacheDir === undefined ? {} : { cacheDir }).catch(() => undefined);
-    await store?.close();
-    if (store) return directory;
-  }
-  await importModel(model, directory, { format, ...(cacheDir !== undefined && { cacheDir }) });
-  return directory;
-}
-
-function formatOf(bits: WeightBits): StoreFormat {
-  const formats: Readonly<Record<WeightBits, StoreFormat>> = { 32: 'fp32', 16: 'fp16', 8: 'int8', 4: 'int4' };
-  const format = formats[bits];
-  if (format) return format;
-  throw new EngineError('BAD_INPUT', `weights of ${bits} bits cannot be stored; choose 32, 16, 8 or 4`, { bits });
 }
