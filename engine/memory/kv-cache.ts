@@ -99,12 +99,21 @@ export class KvCache {
 
   /** Moves the first `length` positions of a slot to one before it, on every layer. Nothing else is under way. */
   async move(from: number, to: number, length: number): Promise<void> {
-    const { homes, resident, staging } = this.parts;
+    const { homes, resident, trace } = this.parts;
     const blocks = blocksFor(length);
-    if (from < homes.resident) {
-      resident.move(from, to, blocks);
-      return;
-    }
+    if (from < homes.resident) resident.move(from, to, blocks);
+    else await trace.wait('kvRead', () => this.moveStaged(from, to, blocks));
+  }
+
+  /** Waits for what is under way, and gives everything back. */
+  async close(): Promise<void> {
+    await this.parts.resident.close();
+    for (const home of this.parts.moving) await home.close();
+  }
+
+  /** Layer by layer through the staging sets: one is read while the one before it is stored. */
+  private async moveStaged(from: number, to: number, blocks: number): Promise<void> {
+    const { homes, resident, staging } = this.parts;
     const [source, target] = [from - homes.resident, to - homes.resident];
     for (let layer = 0; layer < this.config.numLayers; layer++) {
       const set = await staging.next();
@@ -118,14 +127,8 @@ export class KvCache {
     await staging.drain();
   }
 
-  /** Waits for what is under way, and gives everything back. */
-  async close(): Promise<void> {
-    await this.parts.resident.close();
-    for (const home of this.parts.moving) await home.close();
-  }
-
   private layer(layer: number, set: StagingSet | undefined): KvLayer {
-    const { homes, resident, overlap } = this.parts;
+    const { homes, resident, overlap, trace } = this.parts;
     const written = new Map<number, number[]>();
     return {
       groups: (slots, length) => {
@@ -154,7 +157,7 @@ export class KvCache {
           set,
           [...written].flatMap(([block, slots]) => this.transfer('store', layer, block, slots, set)),
         );
-        if (!overlap) await set.stored;
+        if (!overlap) await trace.wait('kvWrite', () => set.stored);
       },
     };
   }

@@ -109,9 +109,9 @@ function placedOptions(drawn: typeof placed extends fc.Arbitrary<infer Drawn> ? 
 
 const budgeted = fc.record({
   ...sizes,
-  /** Of the tier that computes. The models take 30 to 180 kB; buffers and their alignment as much again. */
-  budgetBytes: fc.integer({ min: 400, max: 1800 }).map((kilobytes) => kilobytes * 1000),
-  spillBytes: fc.integer({ min: 0, max: 200 }).map((kilobytes) => kilobytes * 1000),
+  /** Of the tier that computes. The models take 30 to 180 kB; activations and aligned buffers take several times that. */
+  budgetBytes: fc.integer({ min: 400, max: 3000 }).map((kilobytes) => kilobytes * 1000),
+  spillBytes: fc.integer({ min: 0, max: 1000 }).map((kilobytes) => kilobytes * 1000),
   kv: shares,
 });
 
