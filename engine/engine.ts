@@ -8,8 +8,10 @@ import { admit } from './admission.js';
 import type { OpenBackend } from './backends/backend.js';
 import { openOnnx } from './backends/onnx.js';
 import { openReference } from './backends/reference.js';
+import { timedBackend } from './backends/timed.js';
 import { EngineError } from './errors.js';
 import { loadModel } from './loading.js';
+import type { ModelConfig } from './model/config.js';
 import type { Engine, EngineOptions, EngineRequest, EngineResult, RunOptions } from './requests.js';
 import { runLoop } from './schedule/loop.js';
 import { Trace } from './trace.js';
@@ -28,7 +30,9 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   }
   const trace = new Trace(options.timeline);
   const threads = options.threads ?? availableParallelism();
-  const model = await loadModel(options, (config) => open(config, { threads }), trace);
+  const openBackend = async (config: ModelConfig) =>
+    timedBackend(await open(config, { threads }), (seconds) => trace.kernel(seconds));
+  const model = await loadModel(options, openBackend, trace);
   const { config, tokenizer, policy, memory, compute, backend } = model;
   let last: Promise<unknown> = Promise.resolve();
 

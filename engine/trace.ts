@@ -9,8 +9,15 @@ export type MovedName = 'weights' | 'kvRead' | 'kvWrite' | 'activations';
 
 export interface TraceTotals {
   readonly sweeps: number;
-  /** Rows computed, padding included; and those that somebody asked for. */
+  /** Rows computed: those of prompts, and one for each sequence that decodes. Padding, where there is any, counts too. */
   readonly rows: number;
+  readonly promptRows: number;
+  readonly decodeRows: number;
+  /** A sweep computes rows of both kinds together, so its seconds are divided by their numbers. */
+  readonly prefillSeconds: number;
+  readonly decodeSeconds: number;
+  /** Spent inside the backend. */
+  readonly kernelSeconds: number;
   readonly seconds: Readonly<Record<StepName, number>>;
   readonly bytesMoved: Readonly<Record<MovedName, number>>;
   /** Spent waiting for something to arrive. */
@@ -29,7 +36,11 @@ export class Trace {
   private readonly opened = performance.now();
   private readonly spans: Span[] = [];
   private sweeps = 0;
-  private rows = 0;
+  private promptRows = 0;
+  private decodeRows = 0;
+  private prefillSeconds = 0;
+  private decodeSeconds = 0;
+  private kernelSeconds = 0;
   private readonly seconds: Record<StepName, number> = { embed: 0, project: 0, attend: 0, finish: 0, head: 0 };
   private readonly bytesMoved: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0, activations: 0 };
   private readonly waitSeconds: Record<MovedName, number> = { weights: 0, kvRead: 0, kvWrite: 0, activations: 0 };
@@ -48,9 +59,18 @@ export class Trace {
     }
   }
 
-  sweep(rows: number): void {
+  /** A sweep that has ended. */
+  sweep(promptRows: number, decodeRows: number, seconds: number): void {
     this.sweeps++;
-    this.rows += rows;
+    this.promptRows += promptRows;
+    this.decodeRows += decodeRows;
+    const prefill = seconds * (promptRows / (promptRows + decodeRows));
+    this.prefillSeconds += prefill;
+    this.decodeSeconds += seconds - prefill;
+  }
+
+  kernel(seconds: number): void {
+    this.kernelSeconds += seconds;
   }
 
   moved(what: MovedName, bytes: number): void {
@@ -74,7 +94,12 @@ export class Trace {
   totals(): TraceTotals {
     return {
       sweeps: this.sweeps,
-      rows: this.rows,
+      rows: this.promptRows + this.decodeRows,
+      promptRows: this.promptRows,
+      decodeRows: this.decodeRows,
+      prefillSeconds: this.prefillSeconds,
+      decodeSeconds: this.decodeSeconds,
+      kernelSeconds: this.kernelSeconds,
       seconds: { ...this.seconds },
       bytesMoved: { ...this.bytesMoved },
       waitSeconds: { ...this.waitSeconds },

@@ -55,6 +55,7 @@ export async function runLoop(
   const doors = batches.map(() => openDoor(policy, queue));
   try {
     for (;;) {
+      const start = performance.now();
       const cells = layOut(batches, doors, queue);
       if (cells.length === 0 && queue.length > 0) throw new Error(`the door let none of ${queue.length} sequences in`);
       if (cells.length === 0) return;
@@ -68,6 +69,7 @@ export async function runLoop(
         counts.finished += (await batch.settle(rows)).length;
       }
       const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
+      trace.sweep(...countRows(cells), (performance.now() - start) / 1000);
       options.onProgress?.({ ...counts, total: sequences.length, live });
     }
   } catch (error) {
@@ -93,6 +95,11 @@ function layOut(batches: readonly GpuBatch[], doors: readonly Door[], queue: Seq
   return cells;
 }
 
+function countRows(cells: readonly Cell[]): [promptRows: number, decodeRows: number] {
+  const decodeRows = cells.reduce((sum, { rows }) => sum + rows.live, 0);
+  return [cells.reduce((sum, { rows }) => sum + rows.tokens.length, 0) - decodeRows, decodeRows];
+}
+
 const NO_ROWS = new Float32Array(0);
 
 /** What a sweep computes with. */
@@ -112,7 +119,6 @@ async function sweep(
   const positions = concatenate(cells.map(({ rows }) => rows.positions));
   const bytes = tokens.length * activationRowBytes(config);
   const lease = memory.tiers[memory.computeTier].reserve(bytes, `activations of ${tokens.length} tokens`);
-  trace.sweep(tokens.length);
   const layers = Array.from({ length: config.numLayers }, (_, layer) => layer);
   const visits = layers.flatMap((layer) => cells.map(({ batch, rows }) => ({ layer, batch, rows })));
   const nextKv = readAhead(visits, ({ layer, batch, rows }) => batch.stage(layer, rows), policy.overlap);

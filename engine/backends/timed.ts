@@ -1,0 +1,29 @@
+/** A backend that tells how long each of its calls took: what is left of a sweep is waiting, and work of the loops. */
+import type { Backend } from './backend.js';
+
+export function timedBackend(backend: Backend, onSeconds: (seconds: number) => void): Backend {
+  const timed =
+    <Args extends unknown[], Result>(call: (...args: Args) => Promise<Result>) =>
+    async (...args: Args): Promise<Result> => {
+      const start = performance.now();
+      try {
+        return await call.apply(backend, args);
+      } finally {
+        onSeconds((performance.now() - start) / 1000);
+      }
+    };
+  return {
+    name: backend.name,
+    numerics: backend.numerics,
+    project: timed(backend.project),
+    attendRows: timed(backend.attendRows),
+    attendCache: timed(backend.attendCache),
+    finish: timed(backend.finish),
+    norm: timed(backend.norm),
+    multiply: timed(backend.multiply),
+    rotate: timed(backend.rotate),
+    feed: timed(backend.feed),
+    head: timed(backend.head),
+    close: () => backend.close(),
+  };
+}
