@@ -8,7 +8,7 @@ import type { LayerWeights } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Store } from '../model/store-read.js';
 import { BLOCK_BYTES } from './aligned-buffer.js';
-import { gatherRows, type PackedMatrix, type PackedType, packedRowBytes } from './packed.js';
+import { gatherRows, type PackedMatrix, type PackedType, packedBytes, packedRowBytes } from './packed.js';
 import { GROUP_SIZE } from './quantize.js';
 
 /** Enough reads under way to keep a disk busy. */
@@ -25,12 +25,14 @@ export function embeddingBufferBytes({ embeddingSize }: ModelConfig, type: Packe
 /**
  * @param buffer `embeddingBufferBytes` of the store's memory
  * @param resident the first rows of the same table in memory, where a tied head keeps them
+ * @param onRead told the bytes of the rows that came from disk
  * @returns gives (ids, embeddingSize), each distinct id read once
  */
 export function embeddingReader(
   store: Store,
   buffer: Uint8Array,
   resident: PackedMatrix | undefined,
+  onRead?: (bytes: number) => void,
 ): (ids: Int32Array) => Promise<Float32Array> {
   const width = store.config.embeddingSize;
   const table = store.tensor(0, 'tokens');
@@ -62,6 +64,7 @@ export function embeddingReader(
         used += room;
         reads.push(
           store.readRows(table, first, end, into).then((matrix) => {
+            onRead?.(packedBytes(matrix));
             rows.set(id, gatherRows(matrix, Int32Array.of(id - first)));
           }),
         );

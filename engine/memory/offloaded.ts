@@ -93,9 +93,18 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
     return matrix;
   }
 
+  const readEmbeddings = embeddingReader(store, rowBuffer, tiedRows(config, layers), options.onRead);
+  /** Nothing is computed meanwhile: a sweep begins with its embeddings. */
+  async function embeddings(ids: Int32Array): Promise<Float32Array> {
+    const start = performance.now();
+    const rows = await readEmbeddings(ids);
+    options.onWait?.((performance.now() - start) / 1000);
+    return rows;
+  }
+
   const stream = new WeightStream(placement.parts, load, { ...options, buffers });
   return {
-    resident: { layers, embeddings: embeddingReader(store, rowBuffer, tiedRows(config, layers)) },
+    resident: { layers, embeddings },
     stream,
     placement,
     async close() {
