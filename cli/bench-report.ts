@@ -1,0 +1,85 @@
+/** A benchmark's figures as people read them: measured beside the bound. */
+import type { BenchFigures } from './bench-figures.js';
+import { formatBytes, formatCount, formatTable } from './terminal.js';
+
+export function formatFigures(figures: BenchFigures): string {
+  const { bound, peakBytes, bytesMoved, tokens } = figures;
+  const rows = [
+    ['', 'measured', 'bound'],
+    ['prefill latency', seconds(figures.prefillSeconds), ''],
+    ['prefill throughput', perSecond(figures.prefillThroughput), ''],
+    ['decode latency', seconds(figures.decodeSeconds), ''],
+    ['decode throughput', perSecond(figures.decodeThroughput), ''],
+    ['total latency', seconds(figures.totalSeconds), seconds(bound.seconds)],
+    ['generation throughput', perSecond(figures.generationThroughput), perSecond(bound.generationThroughput)],
+    ['arithmetic', seconds(figures.kernelSeconds), seconds(bound.computeSeconds)],
+    ['waiting for I/O', seconds(total(figures.waitSeconds)), seconds(bound.ioSeconds)],
+    ['outside kernels', percent(figures.overheadFraction), ''],
+    ['I/O hidden', percent(figures.hiddenIoFraction), ''],
+  ];
+  const moved = Object.entries(bytesMoved).map(([what, bytes]) => `${movedNames[what] ?? what} ${formatBytes(bytes)}`);
+  const peaks = Object.entries(peakBytes).map(([tier, bytes]) => `${tier} ${formatBytes(bytes)}`);
+  const padding = tokens.padded / tokens.actual - 1;
+  return [
+    formatTable(rows),
+    '',
+    formatTable([
+      ['peak of each tier', peaks.join(', ')],
+      ['resident memory', resident(figures)],
+      ['moved', moved.join(', ')],
+      [
+        'rows computed',
+        `${formatCount(tokens.padded)}, of which ${percent(padding)} padding; ${figures.sweeps} sweeps`,
+      ],
+      [
+        'bound',
+        `${formatRate(bound.flops, 'FLOP')} at ${formatRate(bound.flopsPerSecond, 'FLOP')}/s; ${boundBytes(figures)}`,
+      ],
+      ...(figures.runSeconds.length > 1 ? [['runs', figures.runSeconds.map(seconds).join(', ')]] : []),
+    ]),
+    '',
+    '  A sweep computes rows of prompts and of decoding together; its seconds are divided by their numbers.',
+  ].join('\n');
+}
+
+const movedNames: Readonly<Record<string, string>> = {
+  weights: 'weights',
+  kvRead: 'KV read',
+  kvWrite: 'KV written',
+  activations: 'activations',
+};
+
+function resident({ peakResidentBytes, residentLimitBytes }: BenchFigures): string {
+  const peak = `${formatBytes(peakResidentBytes)} at most`;
+  if (residentLimitBytes === null) return peak;
+  const above = peakResidentBytes > residentLimitBytes;
+  return `${peak}, ${above ? 'ABOVE' : 'below'} ${formatBytes(residentLimitBytes)} (budget + 400 MiB)`;
+}
+
+function boundBytes({ bound }: BenchFigures): string {
+  if (bound.bytes === 0) return 'nothing moved';
+  return `${formatBytes(bound.bytes)} at ${formatBytes(bound.diskBytesPerSecond)}/s`;
+}
+
+/** Decimal units, as FLOPs are counted. */
+function formatRate(value: number, unit: string): string {
+  const prefixes = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
+  const power = Math.min(prefixes.length - 1, Math.max(0, Math.floor(Math.log10(value) / 3)));
+  return `${(value / 1000 ** power).toPrecision(3)} ${prefixes[power]}${unit}`;
+}
+
+function seconds(value: number): string {
+  return `${value.toFixed(value < 10 ? 3 : 1)} s`;
+}
+
+function perSecond(value: number): string {
+  return `${value < 100 ? value.toFixed(2) : formatCount(value)} tokens/s`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+function total(values: Readonly<Record<string, number>>): number {
+  return Object.values(values).reduce((sum, value) => sum + value, 0);
+}

@@ -1,0 +1,215 @@
+/** `zigzag bench`: what the engine reaches on this machine, FlexGen's figures beside the bound. */
+import { writeFileSync } from 'node:fs';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { InputError } from '../../datasets/errors.js';
+import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
+import { measureRates } from '../../engine/rates.js';
+import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
+import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
+import { watchMemory } from '../bench-memory.js';
+import { type BenchModel, prepareBenchModel } from '../bench-model.js';
+import { readPolicy } from '../bench-policy.js';
+import { openBenchProgress } from '../bench-progress.js';
+import { formatFigures } from '../bench-report.js';
+import type { LengthRange } from '../bench-work.js';
+import { DEFAULT_PROMPT_LEN, DEFAULT_SEQUENCES, lengthRange, longestOf, makeRequests } from '../bench-work.js';
+import { cacheDirectory, DEFAULT_MODEL } from '../bootstrap.js';
+import { byteSize } from '../bytes.js';
+import { openEngine } from '../engine.js';
+import { interruptible } from '../interrupt.js';
+import { wholeNumber } from '../options.js';
+import { note, print, printJson } from '../print.js';
+import { formatBytes } from '../terminal.js';
+
+interface BenchFlags {
+  readonly model?: string;
+  readonly dummyWeights?: boolean;
+  readonly prompts?: string;
+  readonly promptLen?: number;
+  readonly genLen?: number;
+  readonly mixedLengths?: LengthRange;
+  readonly numSequences?: number;
+  readonly device: 'cpu';
+  readonly threads?: number;
+  readonly hostMemory?: number;
+  readonly diskMemory?: number;
+  readonly offloadDir?: string;
+  readonly weightBits?: WeightBits;
+  readonly gpuBatchSize?: number;
+  readonly numGpuBatches?: number;
+  readonly schedule?: ScheduleName;
+  readonly overlap: boolean;
+  readonly policy: string;
+  readonly trace?: string;
+  readonly repeat: number;
+  readonly json?: boolean;
+}
+
+const DEFAULT_SHAPE = 'llama-1.1b';
+const DEFAULT_GEN_LEN = 32;
+
+export function addBench(program: Command): void {
+  program
+    .command('bench')
+    .description("measure the engine: FlexGen's figures beside the bound of this machine")
+    .option('--model <model>', `model as for generate, or a named shape with --dummy-weights`)
+    .option('--dummy-weights', 'random weights of the shape that --model names, written once')
+    .option('--prompts <file>', 'prompts, one a line, or JSON lines with a string or token ids as "prompt"')
+    .option('--prompt-len <n>', `tokens of each random prompt (default: ${DEFAULT_PROMPT_LEN})`, wholeNumber(1))
+    .option('--gen-len <n>', `tokens of each completion (default: ${DEFAULT_GEN_LEN})`, wholeNumber(1))
+    .option('--mixed-lengths <least:most>', 'completions of different lengths instead, such as 1:128', lengthRange)
+    .option('--num-sequences <n>', `sequences (default: all of --prompts, or ${DEFAULT_SEQUENCES})`, wholeNumber(1))
+    .addOption(new Option('--device <name>', 'what computes').choices(['cpu']).default('cpu'))
+    .option('--threads <n>', 'threads of the matrix products (default: the cores)', wholeNumber(1))
+    .option('--host-memory <size>', 'memory for weights, KV cache and buffers; without it all is in memory', byteSize)
+    .option('--disk-memory <size>', 'disk space for the offload store and what of a run lives there', byteSize)
+    .option('--offload-dir <dir>', 'where they lie (default: in the cache)')
+    .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
+    .option('--gpu-batch-size <n>', 'sequences computed together, at most', wholeNumber(1))
+    .option('--num-gpu-batches <n>', 'GPU batches that share one read of the weights', wholeNumber(1))
+    .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
+    .option('--no-overlap', 'read and compute in turn')
+    .option('--policy <file>', 'auto, or a JSON file with values of a policy', 'auto')
+    .option('--trace <file>', 'write the time of every step, for chrome://tracing or Perfetto')
+    .option('--repeat <n>', 'run so many times and report the median', wholeNumber(1), 1)
+    .option('--json', 'end stdout with one JSON object')
+    .action(bench);
+}
+
+function weightBits(text: string): WeightBits {
+  const bits = ([4, 8, 16, 32] as const).find((known) => text === `${known}`);
+  if (bits !== undefined) return bits;
+  throw new InvalidArgumentError('It must be 4, 8, 16 or 32.');
+}
+
+async function bench(flags: BenchFlags): Promise<void> {
+  refuseContradictions(flags);
+  // Known before the work, not after it.
+  if (flags.trace !== undefined) writeTrace(flags.trace, '');
+  const policy = flags.policy === 'auto' ? {} : readPolicy(flags.policy);
+  const dummyWeights = flags.dummyWeights ?? false;
+  await interruptible(
+    async (signal) => {
+      const model = await prepareBenchModel({
+        model: flags.model ?? (dummyWeights ? DEFAULT_SHAPE : DEFAULT_MODEL.name),
+        dummyWeights,
+        offloads: flags.hostMemory !== undefined || flags.weightBits !== undefined || policy.weights !== undefined,
+        weightBits: flags.weightBits,
+        offloadDir: flags.offloadDir,
+        signal,
+      });
+      const requests = await makeRequests(model, { ...flags, genLen: flags.genLen ?? DEFAULT_GEN_LEN });
+      const figures = await measure(model, requests, engineOptions(model, requests, policy, flags), flags, signal);
+      report(model, figures, flags);
+    },
+    () => note('stopping'),
+    'Interrupted.',
+  );
+}
+
+function refuseContradictions({ prompts, promptLen, genLen, mixedLengths, trace, repeat }: BenchFlags): void {
+  if (prompts !== undefined && promptLen !== undefined) {
+    throw new InputError('--prompts and --prompt-len exclude each other; give one');
+  }
+  if (genLen !== undefined && mixedLengths !== undefined) {
+    throw new InputError('--gen-len and --mixed-lengths exclude each other; give one');
+  }
+  if (trace !== undefined && repeat > 1) throw new InputError('--trace is of one run; leave --repeat out');
+}
+
+function engineOptions(
+  model: BenchModel,
+  requests: readonly GenerateRequest[],
+  policy: Partial<Policy>,
+  flags: BenchFlags,
+): EngineOptions {
+  const { threads, gpuBatchSize, numGpuBatches, schedule, hostMemory, diskMemory, offloadDir } = flags;
+  // Random weights are those of a store; without a budget all of it is in memory.
+  const home = flags.dummyWeights && hostMemory === undefined ? { weights: { gpu: 0, cpu: 1, disk: 0 } } : {};
+  return {
+    model: model.path,
+    backend: 'onnx',
+    device: flags.device,
+    overlap: flags.overlap,
+    policy: { ...home, ...policy },
+    contextTokens: longestOf(requests),
+    cacheDir: cacheDirectory(),
+    timeline: flags.trace !== undefined,
+    ...(threads !== undefined && { threads }),
+    ...(gpuBatchSize !== undefined && { gpuBatchSize }),
+    ...(numGpuBatches !== undefined && { numGpuBatches }),
+    ...(schedule !== undefined && { schedule }),
+    ...(hostMemory !== undefined && { hostMemoryBytes: hostMemory }),
+    ...(diskMemory !== undefined && { diskMemoryBytes: diskMemory }),
+    ...(offloadDir !== undefined && { offloadDir }),
+  };
+}
+
+/** The rates are measured last: by then the rows of a sweep are known, and the memory of the run has been watched. */
+async function measure(
+  model: BenchModel,
+  requests: readonly GenerateRequest[],
+  options: EngineOptions,
+  { repeat, trace, hostMemory, threads }: BenchFlags,
+  signal: AbortSignal,
+): Promise<BenchFigures> {
+  const memory = watchMemory();
+  const engine = await openEngine(options);
+  const runs: BenchRun[] = [];
+  let usage: EngineUsage;
+  try {
+    for (let run = 1; run <= repeat; run++) runs.push(await runOnce(engine, requests, { run, repeat, signal }));
+    usage = await engine.usage();
+  } finally {
+    await engine.close();
+  }
+  const peakResidentBytes = memory.stop();
+  if (trace !== undefined) writeTrace(trace, usage.timeline!);
+  const { rows, sweeps } = runs[0]!.totals;
+  const { config, file } = model;
+  const { policy } = engine.info;
+  const rates = await measureRates({ config, file, threads, rows: Math.round(rows / sweeps) });
+  const { peakBytes } = usage;
+  return figuresOf({ config, policy, runs, peakBytes, peakResidentBytes, hostMemoryBytes: hostMemory, rates });
+}
+
+/** @throws InputError if the file cannot be written */
+function writeTrace(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new InputError(`--trace: ${path} cannot be written (${(error as Error).message}); choose another file`);
+  }
+}
+
+async function runOnce(
+  engine: Engine,
+  requests: readonly GenerateRequest[],
+  { run, repeat, signal }: { readonly run: number; readonly repeat: number; readonly signal: AbortSignal },
+): Promise<BenchRun> {
+  const before = await engine.usage();
+  const progress = openBenchProgress();
+  const start = performance.now();
+  const onProgress = (latest: Parameters<typeof progress.update>[0]) => progress.update(latest, run, repeat);
+  const answers = await engine.run(requests, { signal, onProgress }).finally(progress.stop);
+  const seconds = (performance.now() - start) / 1000;
+  const results = answers.filter((answer): answer is GenerateResult => answer.kind === 'generate');
+  const failed = results.find(({ error }) => error !== undefined);
+  if (failed) throw new InputError(`sequence ${failed.id}: ${failed.error}`);
+  return { seconds, results, totals: totalsBetween(before, await engine.usage()) };
+}
+
+function report(model: BenchModel, figures: BenchFigures, flags: BenchFlags): void {
+  const heading = [
+    `${flags.model ?? (flags.dummyWeights ? DEFAULT_SHAPE : DEFAULT_MODEL.name)} (${model.form})`,
+    `${figures.rows} sequences`,
+    `${figures.promptTokens} prompt tokens, ${figures.generatedTokens} generated`,
+    `GPU batch ${figures.policy.gpuBatchSize} x ${figures.policy.numGpuBatches}, ${figures.policy.schedule}`,
+    flags.hostMemory === undefined ? 'all in memory' : `host memory ${formatBytes(flags.hostMemory)}`,
+  ].join(', ');
+  const text = `${heading}\n\n${formatFigures(figures)}`;
+  if (flags.json) {
+    note(text);
+    printJson(figures);
+  } else print(text);
+}
