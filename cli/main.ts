@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
 import { addGenerate } from './commands/generate.js';
 import { addModel } from './commands/model.js';
@@ -63,7 +64,18 @@ function createProgram(): Command {
       ].join('\n'),
     )
     .exitOverride();
-  for (const add of [addRun, addGenerate, addWorker, addRuns, addUi, addSchedule, addModel, addTasks, addDoctor]) {
+  for (const add of [
+    addRun,
+    addGenerate,
+    addBench,
+    addWorker,
+    addRuns,
+    addUi,
+    addSchedule,
+    addModel,
+    addTasks,
+    addDoctor,
+  ]) {
     add(program);
   }
   return program;
