@@ -6,8 +6,11 @@
 import { createHash } from 'node:crypto';
 import type { SourceSpec } from '../datasets/source.js';
 import type { Pipeline } from '../datasets/spec.js';
+import type { EngineSettings } from '../datasets/spec-engine.js';
 import { identityOf } from '../engine/model/identity.js';
+import type { OpenModel } from '../engine/model/open.js';
 import { numericsOf } from '../engine/numerics.js';
+import { DEFAULT_WEIGHT_BITS } from '../engine/offload-store.js';
 
 /** Values by name, such as `model` or `tasks.capitals.wording.text`. */
 export type Identity = Readonly<Record<string, string>>;
@@ -16,15 +19,17 @@ export type Identity = Readonly<Record<string, string>>;
 const irrelevant = new Set(['where', 'path', 'version', 'metrics', 'filters']);
 
 /** @param cacheDir where sums of files are remembered. */
-export async function identify(pipeline: Pipeline, modelIdentity: string, cacheDir: string): Promise<Identity> {
+export async function identify(pipeline: Pipeline, model: OpenModel, cacheDir: string): Promise<Identity> {
   const { work, engine, limit, seed, columns, name } = pipeline;
   const values = new Map<string, string>([
-    ['model', modelIdentity],
+    ['model', model.weights.identity],
     ['engine numerics', numericsOf[engine.backend]],
     ['limit', limit === null ? 'none' : String(limit)],
     ['seed', String(seed)],
     ['columns', JSON.stringify(columns)],
   ]);
+  const bits = roundedBits(engine, model);
+  if (bits !== undefined) values.set('weight bits', String(bits));
   if (work.kind === 'table') {
     // Row ids begin with it.
     values.set('name', name);
@@ -54,6 +59,19 @@ export function differences(before: Identity, now: Identity): string[] {
       const [was, is] = [before[name] ?? 'absent', now[name] ?? 'absent'];
       return was.length + is.length <= 80 ? `${name} (was ${was}, is ${is})` : name;
     });
+}
+
+/**
+ * Bits of the offload store that the engine makes of the model, if its form may change a weight. Memory budgets alone
+ * change none, and a model that is a store already has its form in its identity.
+ */
+function roundedBits({ hostMemoryBytes, weightBits }: EngineSettings, model: OpenModel): number | undefined {
+  const isMade = (hostMemoryBytes !== undefined || weightBits !== undefined) && model.format !== 'store';
+  const bits = weightBits ?? DEFAULT_WEIGHT_BITS;
+  if (!isMade || bits === 32) return undefined;
+  const { names, shape, storedType } = model.weights;
+  const isExact = bits === 16 && names.every((name) => shape(name).length !== 2 || storedType(name) === 'F16');
+  return isExact ? undefined : bits;
 }
 
 async function flatten(value: unknown, name: string, into: Map<string, string>, cacheDir: string): Promise<void> {

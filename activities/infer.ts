@@ -72,14 +72,8 @@ export function openDevice({ openEngine }: DeviceOptions): Device {
 }
 
 function engineOptions({ modelPath, pipeline }: RunFile): EngineOptions {
-  const { backend, threads, gpuBatchSize, numGpuBatches } = pipeline.engine;
-  return {
-    model: modelPath,
-    backend,
-    ...(threads === undefined ? {} : { threads }),
-    ...(gpuBatchSize === undefined ? {} : { gpuBatchSize }),
-    ...(numGpuBatches === undefined ? {} : { numGpuBatches }),
-  };
+  const { policy, ...settings } = pipeline.engine;
+  return { model: modelPath, ...settings };
 }
 
 function heartbeatDetails(

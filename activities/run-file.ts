@@ -54,7 +54,7 @@ export async function prepareRunDirectory(options: PrepareOptions): Promise<RunF
   const { runDir } = pipeline;
   const model = await openModel(modelPath, { cacheDir });
   try {
-    const identity = await identify(pipeline, model.weights.identity, cacheDir);
+    const identity = await identify(pipeline, model, cacheDir);
     const before = existsSync(runFilePath(runDir)) ? readRunFile(runDir) : undefined;
     if (before) refuseAnotherRun(runDir, before, identity);
     const file: RunFile = {

@@ -5,21 +5,17 @@ import type { ModelConfig } from '../engine/model/config.js';
 import { openModel } from '../engine/model/open.js';
 import { storeFiles } from '../engine/model/store.js';
 import type { Tokenizer } from '../engine/model/tokenizer.js';
-import { dummyStoreOf, offloadStoreOf } from '../engine/offload-store.js';
-import type { WeightBits } from '../engine/policy/policy.js';
+import { dummyStoreOf } from '../engine/offload-store.js';
 import { cacheDirectory } from './bootstrap.js';
 import { obtainModel } from './model-pull.js';
-import { openBytesProgress, type ProgressView } from './progress.js';
+import { type OffloadOptions, prepareOffloadStore, storeOptions, withBytesProgress } from './offload.js';
 
-export interface BenchModelOptions {
+export interface BenchModelOptions extends OffloadOptions {
   /** A name, path or hub repository; with `dummyWeights` a named shape. */
   readonly model: string;
   readonly dummyWeights: boolean;
   /** Whether it runs from an offload store. Random weights always do. */
   readonly offloads: boolean;
-  readonly weightBits: WeightBits | undefined;
-  readonly offloadDir: string | undefined;
-  readonly signal: AbortSignal;
 }
 
 export interface BenchModel {
@@ -49,32 +45,15 @@ export async function prepareBenchModel(options: BenchModelOptions): Promise<Ben
 
 function dummy(options: BenchModelOptions): Promise<string> {
   const what = `random weights of ${options.model}`;
-  return withProgress(what, (view) => dummyStoreOf(options.model, SEED, storeOptions(options, view)));
+  return withBytesProgress(what, (view) => dummyStoreOf(options.model, SEED, storeOptions(options, view)));
 }
 
 async function real(options: BenchModelOptions): Promise<string> {
-  const { model, signal, offloads } = options;
-  const path = await withProgress(model, (view) =>
+  const { model, signal } = options;
+  const path = await withBytesProgress(model, (view) =>
     obtainModel(model, { signal, report: view.note, onProgress: view.update }),
   );
-  if (!offloads) return path;
-  return withProgress(`offload store of ${model}`, (view) => offloadStoreOf(path, storeOptions(options, view)));
-}
-
-function storeOptions({ offloadDir, weightBits, signal }: BenchModelOptions, view: ProgressView<[number, number]>) {
-  return { offloadDir, weightBits, cacheDir: cacheDirectory(), signal, onProgress: view.update };
-}
-
-async function withProgress<Result>(
-  what: string,
-  act: (view: ProgressView<[number, number]>) => Promise<Result>,
-): Promise<Result> {
-  const view = openBytesProgress(what);
-  try {
-    return await act(view);
-  } finally {
-    view.stop();
-  }
+  return options.offloads ? prepareOffloadStore(model, path, options) : path;
 }
 
 function largestOf(files: readonly string[]): string {

@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openEngineHost } from '../engine/host.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
+import { cacheDirectory } from './bootstrap.js';
 
 /** A layer of a large model may take seconds. */
 const LAYER_MILLISECONDS = 5_000;
@@ -14,8 +15,9 @@ const POLL_MILLISECONDS = 20;
 
 let busy = 0;
 
+/** Offload stores and sums of model files go to this user's cache, unless the options say otherwise. */
 export async function openEngine(options: EngineOptions): Promise<Engine> {
-  const engine = await counted(openEngineHost(options));
+  const engine = await counted(openEngineHost({ cacheDir: cacheDirectory(), ...options }));
   return { ...engine, run: (requests, run) => counted(engine.run(requests, run)) };
 }
 

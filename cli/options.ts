@@ -2,6 +2,7 @@
  * Option values as commander reads them: a wrong one is refused with what was found and what is allowed.
  */
 import { InvalidArgumentError } from 'commander';
+import type { WeightBits } from '../engine/policy/policy.js';
 
 /** A whole number of at least `least`. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -30,6 +31,13 @@ export function tokenIds(text: string): number[] {
   const words = text.split(',').map((word) => word.trim());
   if (words.every((word) => /^\d+$/.test(word))) return words.map(Number);
   throw new InvalidArgumentError('It must be token ids with commas between them, such as 1,2,3.');
+}
+
+/** Of the weights in an offload store. */
+export function weightBits(text: string): WeightBits {
+  const bits = ([4, 8, 16, 32] as const).find((known) => text === `${known}`);
+  if (bits !== undefined) return bits;
+  throw new InvalidArgumentError('It must be 4, 8, 16 or 32.');
 }
 
 /** For options that may be given several times. */

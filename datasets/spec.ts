@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { InputError } from './errors.js';
 import { checkSettings } from './settings.js';
 import { formats, type SourceSpec, sourceFiles } from './source.js';
+import { type EngineSettings, engineSchema, engineSettings } from './spec-engine.js';
 import { applyOverrides } from './spec-overrides.js';
 import { findTask, loadTask, type Task } from './tasks.js';
 import { type KeyPath, readYaml } from './yaml.js';
@@ -69,15 +70,6 @@ export interface GenerateSettings {
   readonly topP: number;
 }
 
-export interface EngineSettings {
-  readonly device: 'cpu';
-  readonly policy: 'auto';
-  readonly backend: 'onnx' | 'reference';
-  readonly threads?: number;
-  readonly gpuBatchSize?: number;
-  readonly numGpuBatches?: number;
-}
-
 export interface LoadOptions {
   /** `key.path=value`, the value as in YAML; later ones win. */
   readonly overrides?: readonly string[];
@@ -121,16 +113,7 @@ const pipelineSchema = z.strictObject({
     .strictObject({ system: z.string().optional(), template: z.string().min(1), chat: z.boolean().default(false) })
     .optional(),
   generate: generateSchema.optional(),
-  engine: z
-    .strictObject({
-      device: z.enum(['cpu']).default('cpu'),
-      policy: z.enum(['auto']).default('auto'),
-      backend: z.enum(['onnx', 'reference']).default('onnx'),
-      threads: count.optional(),
-      gpuBatchSize: count.optional(),
-      numGpuBatches: count.optional(),
-    })
-    .prefault({}),
+  engine: engineSchema,
   runDir: z.string().min(1).optional(),
   limit: count.optional(),
   seed: z.int().min(0).default(1234),
@@ -259,18 +242,6 @@ function tableWork(settings: Settings, { whereIs, directoryOf }: Origins): Table
       where: `${whereIs(['prompt', 'template'])}: prompt.template`,
     },
     generate: settings.generate ?? generateSchema.parse({}),
-  };
-}
-
-function engineSettings(engine: Settings['engine']): EngineSettings {
-  const { device, policy, backend, threads, gpuBatchSize, numGpuBatches } = engine;
-  return {
-    device,
-    policy,
-    backend,
-    ...(threads === undefined ? {} : { threads }),
-    ...(gpuBatchSize === undefined ? {} : { gpuBatchSize }),
-    ...(numGpuBatches === undefined ? {} : { numGpuBatches }),
   };
 }
 

@@ -1,6 +1,6 @@
 /** `zigzag bench`: what the engine reaches on this machine, FlexGen's figures beside the bound. */
 import { writeFileSync } from 'node:fs';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import { measureRates } from '../../engine/rates.js';
@@ -17,7 +17,7 @@ import { cacheDirectory, DEFAULT_MODEL } from '../bootstrap.js';
 import { byteSize } from '../bytes.js';
 import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
-import { wholeNumber } from '../options.js';
+import { weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { formatBytes } from '../terminal.js';
 
@@ -74,12 +74,6 @@ export function addBench(program: Command): void {
     .option('--repeat <n>', 'run so many times and report the median', wholeNumber(1), 1)
     .option('--json', 'end stdout with one JSON object')
     .action(bench);
-}
-
-function weightBits(text: string): WeightBits {
-  const bits = ([4, 8, 16, 32] as const).find((known) => text === `${known}`);
-  if (bits !== undefined) return bits;
-  throw new InvalidArgumentError('It must be 4, 8, 16 or 32.');
 }
 
 async function bench(flags: BenchFlags): Promise<void> {

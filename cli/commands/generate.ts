@@ -2,12 +2,15 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
-import type { GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
+import type { ScheduleName, WeightBits } from '../../engine/policy/policy.js';
+import type { EngineOptions, GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
+import { byteSize } from '../bytes.js';
 import { chatPrompt } from '../chat.js';
 import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
 import { obtainModel } from '../model-pull.js';
-import { collected, numberBetween, tokenIds, unescaped, wholeNumber } from '../options.js';
+import { prepareOffloadStore } from '../offload.js';
+import { collected, numberBetween, tokenIds, unescaped, weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { openBytesProgress } from '../progress.js';
 import { formatCount } from '../terminal.js';
@@ -27,6 +30,12 @@ interface GenerateFlags {
   readonly ignoreEos?: boolean;
   readonly backend: 'onnx' | 'reference';
   readonly threads?: number;
+  readonly hostMemory?: number;
+  readonly offloadDir?: string;
+  readonly weightBits?: WeightBits;
+  readonly schedule?: ScheduleName;
+  readonly overlap: boolean;
+  readonly contextTokens?: number;
   readonly json?: boolean;
 }
 
@@ -49,6 +58,12 @@ export function addGenerate(program: Command): void {
     .option('--ignore-eos', "go on after the model's end of sequence")
     .addOption(new Option('--backend <name>', 'what computes').choices(['onnx', 'reference']).default('onnx'))
     .option('--threads <n>', 'threads of the matrix products (default: the cores)', wholeNumber(1))
+    .option('--host-memory <size>', 'memory for weights, KV cache and buffers; without it all is in memory', byteSize)
+    .option('--offload-dir <dir>', 'where an offload store is made (default: in the cache)')
+    .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
+    .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
+    .option('--no-overlap', 'read and compute in turn')
+    .option('--context-tokens <n>', 'longest prompt and completion together to plan memory for', wholeNumber(1))
     .option('--json', 'end stdout with one JSON object')
     .action(generate);
 }
@@ -61,12 +76,11 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
       const options = { signal, report: download.note, onProgress: download.update };
       const path = await obtainModel(model, options).finally(download.stop);
       const request = requestOf(flags, await promptOf(path, flags));
+      const { hostMemory, weightBits, offloadDir } = flags;
+      const offloads = hostMemory !== undefined || weightBits !== undefined;
+      const weights = offloads ? await prepareOffloadStore(model, path, { offloadDir, weightBits, signal }) : path;
       const start = performance.now();
-      const engine = await openEngine({
-        model: path,
-        backend: flags.backend,
-        ...(flags.threads === undefined ? {} : { threads: flags.threads }),
-      });
+      const engine = await openEngine(engineOptions(weights, flags));
       const opened = performance.now();
       try {
         const [result] = await engine.run([request], { signal });
@@ -81,6 +95,21 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
     () => note('stopping'),
     'Interrupted.',
   );
+}
+
+function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
+  const { backend, overlap, threads, hostMemory, offloadDir, weightBits, schedule, contextTokens } = flags;
+  return {
+    model,
+    backend,
+    overlap,
+    ...(threads !== undefined && { threads }),
+    ...(hostMemory !== undefined && { hostMemoryBytes: hostMemory }),
+    ...(offloadDir !== undefined && { offloadDir }),
+    ...(weightBits !== undefined && { weightBits }),
+    ...(schedule !== undefined && { schedule }),
+    ...(contextTokens !== undefined && { contextTokens }),
+  };
 }
 
 function refuseContradictions(flags: GenerateFlags): void {

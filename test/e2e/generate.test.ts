@@ -44,6 +44,17 @@ describe('zigzag generate', () => {
     });
   });
 
+  it.each([
+    ['within a budget', ['--host-memory', '4MB', '--context-tokens', '99', '--schedule', 'block', '--no-overlap']],
+    ['from a store in memory', []],
+  ])('answers the same from an offload store %s', (_, words) => {
+    const offload = ['--weight-bits', '32', '--offload-dir', join(directory, 'offload'), ...words];
+    const ids = ['--prompt-ids', prompt.ids.join(','), '--max-new-tokens', '24', '--ignore-eos'];
+    const { code, json } = zigzag(['generate', model, ...ids, ...offload, '--json']);
+    expect(code).toBe(0);
+    expect(json).toMatchObject({ tokens: prompt.greedy });
+  });
+
   it('prints the ids where a model has no tokenizer', () => {
     const { code, stdout } = zigzag(['generate', model, '--prompt-ids', prompt.ids.join(','), '--max-new-tokens', '3']);
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${prompt.greedy.slice(0, 3).join(',')}\n` });
@@ -70,6 +81,8 @@ describe('zigzag generate', () => {
     ['an id outside the vocabulary', ['--prompt-ids', '1,300'], '300'],
     ['a text without a tokenizer', ['--prompt', 'a'], 'no tokenizer'],
     ['a prompt longer than the context', ['--prompt-ids', Array(300).fill(1).join(',')], '256'],
+    ['a budget that is too small', ['--prompt-ids', '1', '--host-memory', '9kB'], 'raise --host-memory'],
+    ['a size that is none', ['--prompt-ids', '1', '--host-memory', 'big'], 'such as 550MB'],
     ['an unknown backend', ['--prompt-ids', '1', '--backend', 'gpu'], 'Allowed choices are onnx, reference'],
     ['a misspelt option', ['--prompt-idz', '1'], 'Did you mean --prompt-ids?'],
     ['a wrong number', ['--prompt-ids', '1', '--max-new-tokens', '0'], 'whole number of at least 1'],

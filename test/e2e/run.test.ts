@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,11 +9,12 @@ import { openTestTemporal, type TestTemporal } from '../support/temporal.js';
 
 const ROWS = 20;
 let server: TestTemporal;
+let pipeline: string;
 let runDir: string;
 let outcome: ReturnType<typeof zigzag>;
 beforeAll(async () => {
   server = await openTestTemporal();
-  const pipeline = writeStoryPipeline(server.directory, { rows: ROWS, shardRows: 8, maxNewTokens: 12 });
+  pipeline = writeStoryPipeline(server.directory, { rows: ROWS, shardRows: 8, maxNewTokens: 12 });
   runDir = join(server.directory, 'run');
   outcome = zigzag(['run', pipeline, '--run-dir', runDir, '--json'], server.env);
 });
@@ -51,6 +52,21 @@ describe('a run of a real model over a table', () => {
     expect(summaries).toEqual(
       expect.arrayContaining(['Plan stories', 'stories, shard 1 of 3, 8 rows', 'Score and report stories']),
     );
+  });
+
+  it('gives the same tokens from an offload store within a budget', async () => {
+    const offloadDir = join(server.directory, 'offload');
+    const limited = join(server.directory, 'limited');
+    const engine = ['hostMemory=20MB', 'weightBits=32', 'contextTokens=99', `offloadDir=${offloadDir}`];
+    const settings = engine.flatMap((setting) => ['--set', `engine.${setting}`]);
+    const { code } = zigzag(['run', pipeline, '--run-dir', limited, ...settings, '--json'], server.env);
+    expect(code).toBe(0);
+    expect(readdirSync(offloadDir)).toHaveLength(1);
+    const texts = (directory: string) =>
+      query(
+        `SELECT row_id, completion, completion_tokens, error FROM '${directory}/outputs/*.parquet' ORDER BY row_id`,
+      );
+    expect(await texts(limited)).toEqual(await texts(runDir));
   });
 });
 

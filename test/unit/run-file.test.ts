@@ -55,6 +55,12 @@ describe('a run directory', () => {
   it.each([
     ['how rows are divided among shards', [TABLE, `${TABLE}shardRows: 7\n`]],
     ['threads and batches', [TABLE, `${TABLE}engine: { threads: 1, gpuBatchSize: 3 }\n`]],
+    ['who shares a sweep, and when reads begin', [TABLE, `${TABLE}engine: { schedule: block, overlap: false }\n`]],
+    ['where weights lie', [TABLE, `${TABLE}engine: { hostMemory: 20MB, weightBits: 32, contextTokens: 99 }\n`]],
+    [
+      'where rounded weights lie',
+      [`${TABLE}engine: { weightBits: 16 }\n`, `${TABLE}engine: { hostMemory: 20MB, diskMemory: 1g, offloadDir: x }\n`],
+    ],
   ])('does not care about %s', async (_, [before, now]) => {
     const first = await prepare(before as string);
     expect((await prepare(now as string)).fingerprint).toBe(first.fingerprint);
@@ -74,6 +80,8 @@ describe('a run directory', () => {
     ['the seed', `${TABLE}seed: 8\n`, /seed \(was 1234, is 8\)/],
     ['the template', TABLE.replace('{{ input }}', 'Say {{ input }}'), /prompt\.template/],
     ['the backend', `${TABLE}engine: { backend: reference }\n`, /engine numerics/],
+    ['weights that a store rounds', `${TABLE}engine: { hostMemory: 20MB }\n`, /weight bits \(was absent, is 16\)/],
+    ['weights of fewer bits', `${TABLE}engine: { weightBits: 4 }\n`, /weight bits \(was absent, is 4\)/],
     ['the rows asked', `${TABLE}limit: 1\n`, /limit \(was none, is 1\)/],
     ['the model', TABLE.replace(model, join(FIXTURES, 'models', 'llama')), /model/],
     ['the kind of work', TASK, /tasks/],

@@ -81,6 +81,25 @@ describe('a pipeline resolves to plain data', () => {
   });
 });
 
+describe('settings of the engine', () => {
+  it('are what was said, with sizes in bytes and paths from here', () => {
+    const engine =
+      'engine: { hostMemory: 550MB, diskMemory: 16GiB, offloadDir: off, weightBits: 8, overlap: false, contextTokens: 99 }\n';
+    expect(load(table + engine).engine).toEqual({
+      device: 'cpu',
+      policy: 'auto',
+      backend: 'onnx',
+      hostMemoryBytes: 550_000_000,
+      diskMemoryBytes: 17_179_869_184,
+      offloadDir: resolve('off'),
+      weightBits: 8,
+      overlap: false,
+      contextTokens: 99,
+    });
+    expect(load(`${table}engine: { hostMemory: 4096 }\n`).engine.hostMemoryBytes).toBe(4096);
+  });
+});
+
 describe('settings of the command line', () => {
   it('win over those of the file, the last one first', () => {
     const overrides = [
@@ -101,6 +120,8 @@ describe('settings of the command line', () => {
 
   it.each([
     ['engine.thraeds=4', /^--set engine\.thraeds=4: unknown key in engine: "thraeds"; did you mean "threads"\?$/],
+    ['engine.hostMemory=much', /engine\.hostMemory: needs a size such as 550MB, 16GiB or 1\.5g .*, found "much"$/],
+    ['engine.weightBits=3', /engine\.weightBits: needs 4 or 8 or 16 or 32, found 3$/],
     ['engine.threads=four', /^--set engine\.threads=four: engine\.threads: needs a number, found "four"$/],
     ['threads', /^--set threads: needs key=value/],
     ['model.name=x', /^--set model\.name=x: "model" is "tiny" and has no keys inside/],
