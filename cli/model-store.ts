@@ -1,8 +1,9 @@
 /**
  * The models of this user: directories in the cache, and nothing beside them that could disagree.
  *
- * `models/NAME` holds a GGUF file or is a Hugging Face directory; NAME may be `owner/name`, as on the hub. An imported
- * model is a link to where it lies. What is being fetched has a name that begins with a dot.
+ * `models/NAME` holds a GGUF file, or is a Hugging Face directory or an offload store; NAME may be `owner/name`, as on the
+ * hub. An imported model is a link to where it lies, or a store made of it. What is being fetched has a name that begins
+ * with a dot.
  */
 import {
   existsSync,
@@ -18,13 +19,14 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
 import { nearest } from '../datasets/suggest.js';
+import { storeFiles } from '../engine/model/store.js';
 import { DEFAULT_MODEL, modelsDirectory } from './bootstrap.js';
 
 export interface StoredModel {
   readonly name: string;
   /** What the engine opens: a GGUF file or a directory; where it is a link, the link. */
   readonly path: string;
-  readonly format: 'gguf' | 'safetensors' | 'missing';
+  readonly format: 'gguf' | 'safetensors' | 'store' | 'missing';
   /** Of all files of the model. */
   readonly bytes: number;
   /** Where the model really lies, if it was imported. */
@@ -47,7 +49,7 @@ export function findModel(reference: string): string | undefined {
   const found = pathOf(path);
   if (found !== undefined) return found;
   throw new InputError(
-    `${path} is not a model: it must be a GGUF file, or a directory with config.json and *.safetensors (or one GGUF file)`,
+    `${path} is not a model: it must be a GGUF file, or a directory with config.json and *.safetensors, with one GGUF file, or with an offload store`,
   );
 }
 
@@ -88,6 +90,20 @@ export function linkModel(path: string, name: string): StoredModel {
   return describe(name);
 }
 
+/**
+ * Where the offload store of this name is made. A store that is there already may be made anew.
+ *
+ * @throws InputError if another model has the name
+ */
+export function storeDirectory(name: string): string {
+  requireModelName(name);
+  const directory = join(modelsDirectory(), name);
+  if (isOurLink(directory) || (pathOf(directory) !== undefined && !isStore(directory))) {
+    throw new InputError(`there is a model ${name} already, in ${directory}; choose another with --name`);
+  }
+  return directory;
+}
+
 /** Name that a model gets where none is given: of its file or directory. */
 export function defaultModelName(path: string): string {
   return basename(resolve(path))
@@ -124,7 +140,7 @@ function namesBelow(directory: string, owner?: string): string[] {
 /** What the engine opens at `path`, or undefined where there is no model. */
 function pathOf(path: string): string | undefined {
   if (!existsSync(path)) return undefined;
-  if (!isDirectory(path)) return path;
+  if (!isDirectory(path) || isStore(path)) return path;
   if (existsSync(join(path, 'config.json')) && readdirSync(path).some((name) => name.endsWith('.safetensors')))
     return path;
   const files = readdirSync(path).filter((name) => name.endsWith('.gguf') && existsSync(join(path, name)));
@@ -141,7 +157,7 @@ function describe(name: string): StoredModel {
   return {
     name,
     path,
-    format: isFile ? 'gguf' : 'safetensors',
+    format: isFile ? 'gguf' : isStore(path) ? 'store' : 'safetensors',
     bytes: files.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0),
     ...(isLink ? { importedFrom: realpathSync(path) } : {}),
   };
@@ -154,6 +170,11 @@ function isOurLink(path: string): boolean {
   if (!entry?.isDirectory()) return false;
   const files = readdirSync(path);
   return files.length === 1 && lstatSync(join(path, files[0]!)).isSymbolicLink();
+}
+
+/** Its header is written last: without one an import did not end. */
+export function isStore(path: string): boolean {
+  return existsSync(join(path, storeFiles.header));
 }
 
 function isDirectory(path: string): boolean {

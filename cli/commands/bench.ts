@@ -3,7 +3,6 @@ import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
-import { measureRates } from '../../engine/rates.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
 import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
 import { watchMemory } from '../bench-memory.js';
@@ -162,6 +161,8 @@ async function measure(
   const { rows, sweeps } = runs[0]!.totals;
   const { config, file } = model;
   const { policy } = engine.info;
+  // Loads the kernels' library, which no other command should wait for.
+  const { measureRates } = await import('../../engine/rates.js');
   const rates = await measureRates({ config, file, threads, rows: Math.round(rows / sweeps) });
   const { peakBytes } = usage;
   return figuresOf({ config, policy, runs, peakBytes, peakResidentBytes, hostMemoryBytes: hostMemory, rates });

@@ -1,18 +1,25 @@
-/** `zigzag model pull|import|list|inspect`: the models of this machine. */
+/** `zigzag model pull|import|list|inspect|verify`: the models of this machine. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { InputError } from '../../datasets/errors.js';
+import { importModel as importAsStore } from '../../engine/model/store-import.js';
+import { verifyStore } from '../../engine/model/store-read.js';
+import { storeFormat } from '../../engine/offload-store.js';
+import type { WeightBits } from '../../engine/policy/policy.js';
+import { cacheDirectory } from '../bootstrap.js';
 import { interruptible } from '../interrupt.js';
 import { inspectModel } from '../model-inspect.js';
 import { pullModel } from '../model-pull.js';
-import { defaultModelName, linkModel, listModels, requireModel } from '../model-store.js';
+import { defaultModelName, isStore, linkModel, listModels, requireModel, storeDirectory } from '../model-store.js';
+import { withBytesProgress } from '../offload.js';
+import { weightBits } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { openBytesProgress } from '../progress.js';
 import { formatBytes, formatCount, formatTable } from '../terminal.js';
 
 export function addModel(program: Command): void {
-  const model = program.command('model').description('fetch, import, list and inspect models');
+  const model = program.command('model').description('fetch, import, list, inspect and verify models');
 
   model
     .command('pull')
@@ -25,9 +32,10 @@ export function addModel(program: Command): void {
 
   model
     .command('import')
-    .description('give a model that lies on this machine a name; it is linked, not copied')
+    .description('give a model that lies on this machine a name: linked, or laid out anew as an offload store')
     .argument('<path>', 'GGUF file, or Hugging Face model directory')
     .option('--name <name>', 'name in the list (default: of the file or directory)')
+    .option('--bits <bits>', 'make an offload store, with weights of 4, 8, 16 or 32 bits', weightBits)
     .option('--json', 'end stdout with one JSON object')
     .action(importModel);
 
@@ -43,6 +51,13 @@ export function addModel(program: Command): void {
     .argument('<model>', 'name, GGUF file or directory')
     .option('--json', 'end stdout with one JSON object')
     .action(inspect);
+
+  model
+    .command('verify')
+    .description('read an offload store and compare it with its sums')
+    .argument('<model>', 'name or directory')
+    .option('--json', 'end stdout with one JSON object')
+    .action(verify);
 }
 
 interface PullFlags {
@@ -68,7 +83,17 @@ async function pull(name: string, { json, ...options }: PullFlags): Promise<void
   else print(`${name} is ready: ${path}`);
 }
 
-async function importModel(path: string, { name, json }: { name?: string; json?: boolean }): Promise<void> {
+interface ImportFlags {
+  readonly name?: string;
+  readonly bits?: WeightBits;
+  readonly json?: boolean;
+}
+
+async function importModel(path: string, { name, bits, json }: ImportFlags): Promise<void> {
+  if (bits !== undefined) {
+    await importStore(path, bits, { name, json });
+    return;
+  }
   if (!existsSync(path)) throw new InputError(`${resolve(path)}: no such file or directory`);
   const facts = await inspectModel(path);
   const stored = linkModel(path, name ?? defaultModelName(path));
@@ -78,6 +103,40 @@ async function importModel(path: string, { name, json }: { name?: string; json?:
     print(
       `${stored.name} is ready: ${facts.family}, ${formatCount(facts.parameters)} parameters, linked to ${stored.importedFrom}`,
     );
+}
+
+/** @param reference a path, or a name of the list */
+async function importStore(
+  reference: string,
+  bits: WeightBits,
+  { name, json }: { readonly name: string | undefined; readonly json: boolean | undefined },
+): Promise<void> {
+  const path = existsSync(reference) ? reference : requireModel(reference);
+  const format = storeFormat(bits);
+  const directory = storeDirectory(name ?? `${defaultModelName(path)}-${format}`);
+  await interruptible(
+    (signal) =>
+      withBytesProgress(`${format} store`, ({ update: onProgress }) =>
+        importAsStore(path, directory, { format, cacheDir: cacheDirectory(), signal, onProgress }),
+      ),
+    () => note('stopping'),
+    'Interrupted. The same command begins anew.',
+  );
+  const stored = listModels().find((model) => model.path === directory)!;
+  if (json) printJson(stored);
+  else print(`${stored.name} is ready: ${format} weights, ${formatBytes(stored.bytes)} in ${directory}`);
+}
+
+async function verify(reference: string, { json }: { json?: boolean }): Promise<void> {
+  const path = requireModel(reference);
+  if (!isStore(path)) {
+    throw new InputError(
+      `${path} is no offload store; only these have sums. Make one with: zigzag model import --bits`,
+    );
+  }
+  await withBytesProgress(reference, ({ update }) => verifyStore(path, update));
+  if (json) printJson({ path, whole: true });
+  else print(`${reference} is whole: every tensor has the sum that was written down when it was imported`);
 }
 
 function list({ json }: { json?: boolean }): void {

@@ -1,4 +1,14 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -38,6 +48,52 @@ describe('zigzag model', () => {
     expect(zigzag(words, env).json).toMatchObject({ finishReason: 'length' });
   });
 
+  it('makes an offload store, lists it, inspects it, verifies it, and answers by its name as its source does', () => {
+    const imported = zigzag(['model', 'import', tiny, '--bits', '32', '--name', 'laid-out', '--json'], env);
+    const path = join(env.XDG_CACHE_HOME as string, 'zigzag', 'models', 'laid-out');
+    expect(imported).toMatchObject({ code: 0, json: { name: 'laid-out', format: 'store', path } });
+    const listed = zigzag(['model', 'list', '--json'], env).json as { models: { name: string; format: string }[] };
+    expect(listed.models).toContainEqual(imported.json);
+    expect(zigzag(['model', 'inspect', 'laid-out', '--json'], env).json).toMatchObject({
+      format: 'store',
+      layers: 3,
+      storedTypes: { float32: 29 },
+      // float32 holds every value of the source, so the store is the same model.
+      identity: (zigzag(['model', 'inspect', tiny, '--json'], env).json as { identity: string }).identity,
+    });
+    expect(zigzag(['model', 'verify', 'laid-out', '--json'], env)).toMatchObject({
+      code: 0,
+      json: { path, whole: true },
+    });
+    const words = ['--prompt-ids', '1,2,3', '--max-new-tokens', '5', '--ignore-eos', '--json'];
+    const answers = ['laid-out', tiny].map(
+      (model) => (zigzag(['generate', model, ...words], env).json as { tokens: number[] }).tokens,
+    );
+    expect(answers[0]).toHaveLength(5);
+    expect(answers[0]).toEqual(answers[1]);
+  });
+
+  it('makes a store of a name, under a name that says its form, and makes it anew', () => {
+    zigzag(['model', 'import', tiny, '--name', 'tiny'], env);
+    for (let round = 0; round < 2; round++) {
+      expect(zigzag(['model', 'import', 'tiny', '--bits', '4', '--json'], env)).toMatchObject({
+        code: 0,
+        json: { name: 'tiny-int4', format: 'store' },
+      });
+    }
+  });
+
+  it('finds the damage in a store', () => {
+    const { json } = zigzag(['model', 'import', tiny, '--bits', '16', '--name', 'damaged', '--json'], env);
+    const data = join((json as { path: string }).path, 'weights.bin');
+    const file = openSync(data, 'r+');
+    writeSync(file, Buffer.from([0xff]), 0, 1, 8192);
+    closeSync(file);
+    const { code, stderr } = zigzag(['model', 'verify', 'damaged'], env);
+    expect(stderr).toMatch(/weights\.bin: layer 0 tokens .*SHA-256/);
+    expect(code).toBe(2);
+  });
+
   it('inspects for people, one fact a line', () => {
     const { stdout } = zigzag(['model', 'inspect', tiny], env);
     expect(stdout).toMatch(/^family +llama$/m);
@@ -48,6 +104,9 @@ describe('zigzag model', () => {
   it.each([
     ['a path that is not there', ['import', 'nowhere.gguf'], /nowhere\.gguf: no such file/],
     ['a directory without a model', ['import', 'docs'], /docs.*config\.json/],
+    ['other bits', ['import', tiny, '--bits', '5'], /must be 4, 8, 16 or 32/],
+    ['a store in the place of a model', ['import', tiny, '--bits', '16', '--name', 'tiny'], /is a model tiny already/],
+    ['to verify what has no sums', ['verify', tiny], /no offload store/],
     ['a name that is none', ['import', tiny, '--name', '../x'], /cannot be a model's name/],
     ['a name that is not known', ['inspect', 'tinny'], /no model or file "tinny" \(did you mean tiny\?\)/],
     ['a pull of a name that nobody publishes', ['pull', 'tinny'], /no model or file "tinny"/],
