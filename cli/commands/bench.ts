@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
+import { DEFAULT_WEIGHT_BITS } from '../../engine/offload-store.js';
 import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
 import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
@@ -117,14 +118,14 @@ function engineOptions(
   flags: BenchFlags,
 ): EngineOptions {
   const { threads, gpuBatchSize, numGpuBatches, schedule, hostMemory, diskMemory, offloadDir } = flags;
-  // Random weights are those of a store; without a budget all of it is in memory.
-  const home = flags.dummyWeights && hostMemory === undefined ? { weights: { gpu: 0, cpu: 1, disk: 0 } } : {};
+  // Random weights are those of a store; without a budget it is in memory as it is.
+  const bits = flags.weightBits ?? (flags.dummyWeights ? DEFAULT_WEIGHT_BITS : undefined);
   return {
     model: model.path,
     backend: 'onnx',
     device: flags.device,
     overlap: flags.overlap,
-    policy: { ...home, ...policy },
+    policy,
     contextTokens: longestOf(requests),
     cacheDir: cacheDirectory(),
     timeline: flags.trace !== undefined,
@@ -135,6 +136,7 @@ function engineOptions(
     ...(hostMemory !== undefined && { hostMemoryBytes: hostMemory }),
     ...(diskMemory !== undefined && { diskMemoryBytes: diskMemory }),
     ...(offloadDir !== undefined && { offloadDir }),
+    ...(bits !== undefined && { weightBits: bits }),
   };
 }
 
