@@ -39,7 +39,10 @@ export async function interruptible<T>(
     if (controller.signal.aborted) throw new InterruptedError(resume);
     throw error;
   } finally {
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
+    // Once interrupted the process is on its way out, and a second Ctrl-C must still end it with our exit code.
+    if (!controller.signal.aborted) {
+      process.off('SIGINT', interrupt);
+      process.off('SIGTERM', interrupt);
+    }
   }
 }
