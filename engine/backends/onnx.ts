@@ -197,6 +197,8 @@ class Sessions {
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         enableMemPattern: false,
+        // Every session has threads of its own; spinning after a run, they take the cores from the next session's.
+        extra: { session: { intra_op: { allow_spinning: '0' } } },
         logSeverityLevel: 3,
       }).catch((cause) => {
         throw new EngineError('BACKEND', `onnxruntime refused the graph ${name}: ${cause}`, { name }, { cause });
