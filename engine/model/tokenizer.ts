@@ -14,7 +14,7 @@ import { openTokenStream } from './token-stream.js';
 export type { TokenStream } from './token-stream.js';
 
 export interface EncodeOptions {
-  /** Add what the model puts around a text (BOS for most); default true. */
+  /** Add what the model puts around a text (BOS for most); default true, unless the text begins with the name of BOS. */
   readonly addSpecial?: boolean;
   /** Read the names of special tokens in the text as those tokens; default true. */
   readonly parseSpecial?: boolean;
@@ -63,9 +63,11 @@ export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInp
   let plain: LibraryTokenizer | undefined;
   const specialIds = new Set(addedTokens(json).flatMap(({ special, id }) => (special === true ? [id] : [])));
   const decoder = library.getDecoder();
+  // Chat templates write BOS themselves; a second one would be a prompt that the model was never trained on.
+  const beginsWithBos = (text: string) => bosToken !== undefined && bosToken !== '' && text.startsWith(bosToken);
   const encode = async (
     text: string,
-    { addSpecial = true, parseSpecial = true }: EncodeOptions = {},
+    { parseSpecial = true, addSpecial = !(parseSpecial && beginsWithBos(text)) }: EncodeOptions = {},
   ): Promise<number[]> => {
     if (!parseSpecial) plain ??= openLibrary(source, withoutSpecialNames(json));
     const encoding = await (parseSpecial ? library : plain!).encode(text, undefined, { addSpecialTokens: addSpecial });

@@ -31,6 +31,14 @@ describe('tokenizer', () => {
     expect((await stories.encode('Once', { addSpecial: false }))[0]).not.toBe(1);
   });
 
+  it('adds no second BOS to a text that begins with its name, as chat templates write it', async () => {
+    const ids = await stories.encode('<s>Once');
+    expect(ids.filter((id) => id === 1)).toEqual([1]);
+    const { context } = await stories.encodePair('<s>Once', ' upon');
+    expect(context.filter((id) => id === 1)).toEqual([1]);
+    expect((await stories.encode('<s>Once', { addSpecial: true })).filter((id) => id === 1)).toEqual([1, 1]);
+  });
+
   it('takes names of special tokens as text where it is asked to, and still adds BOS', async () => {
     const [bos, ...rest] = await stories.encode('<s>', { parseSpecial: false });
     expect(bos).toBe(1);
