@@ -4,6 +4,7 @@
  * References to files travel through Temporal, never rows: a payload stays below a few kilobytes, a page of shards below
  * a hundred.
  */
+import type { RunWork } from '../datasets/report-facts.js';
 import type { Metrics, ShardReference } from '../datasets/rows.js';
 
 /** Everything a run is made from; written to `run.json` before the workflow starts. */
@@ -98,15 +99,8 @@ export interface ReportInput {
   readonly totals: RunTotals;
 }
 
-export interface RunTotals {
-  readonly rows: number;
-  readonly errors: number;
-  readonly promptTokens: number;
-  readonly generatedTokens: number;
-  readonly seconds: number;
-  readonly shards: number;
-  readonly reusedShards: number;
-}
+/** Counts of a run so far, or of all of it. */
+export type RunTotals = RunWork;
 
 /** The result of the workflow: what `run --json` prints is made of it. */
 export interface RunResult extends RunTotals {

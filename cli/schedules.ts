@@ -3,11 +3,13 @@ import {
   type Client,
   isGrpcServiceError,
   ScheduleAlreadyRunning,
+  type ScheduleDescription,
   type ScheduleExecutionResult,
   type ScheduleHandle,
   ScheduleNotFoundError,
   ScheduleOverlapPolicy,
   type ScheduleSpec,
+  type ScheduleSummary,
 } from '@temporalio/client';
 import type { PipelineReference, ScheduledRunInput } from '../activities/contracts.js';
 import { deviceQueueOf, SHARED_QUEUE } from '../activities/queues.js';
@@ -131,16 +133,7 @@ export async function listSchedules({ client }: TemporalConnection): Promise<Sch
     const { pipeline, runsDir, timing } = (memo ?? {}) as Partial<ScheduleMemo>;
     // Schedules of other programs in the same namespace.
     if (pipeline === undefined || runsDir === undefined || timing === undefined) continue;
-    views.push({
-      id: scheduleId,
-      pipeline,
-      runsDir,
-      timing,
-      paused: state.paused,
-      note: state.note,
-      nextTimes: info.nextActionTimes,
-      recentRuns: runsOf(info.recentActions),
-    });
+    views.push(viewOf(scheduleId, { pipeline, runsDir, timing }, state, info));
   }
   return views.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
@@ -150,14 +143,7 @@ export async function describeSchedule(temporal: TemporalConnection, id: string)
   const { pipeline = '', runsDir = '', timing = {} } = (memo ?? {}) as Partial<ScheduleMemo>;
   const names = Object.keys(overlapPolicies) as OverlapName[];
   return {
-    id,
-    pipeline,
-    runsDir,
-    timing,
-    paused: state.paused,
-    note: state.note,
-    nextTimes: info.nextActionTimes,
-    recentRuns: runsOf(info.recentActions),
+    ...viewOf(id, { pipeline, runsDir, timing }, state, info),
     overlap: names.find((name) => overlapPolicies[name] === policies.overlap) ?? 'skip',
     catchupSeconds: policies.catchupWindow / 1000,
     pauseOnFailure: policies.pauseOnFailure,
@@ -167,6 +153,16 @@ export async function describeSchedule(temporal: TemporalConnection, id: string)
     missed: info.numActionsMissedCatchupWindow,
     running: info.runningActions.map(({ workflow }) => workflow.workflowId),
   };
+}
+
+/** What a listing and a description of a schedule have in common. */
+function viewOf(
+  id: string,
+  memo: ScheduleMemo,
+  { paused, note }: ScheduleSummary['state'],
+  { nextActionTimes, recentActions }: Pick<ScheduleDescription['info'], 'nextActionTimes' | 'recentActions'>,
+): ScheduleView {
+  return { id, ...memo, paused, note, nextTimes: nextActionTimes, recentRuns: runsOf(recentActions) };
 }
 
 /** Fires now, whatever the clock says. */
