@@ -58,7 +58,8 @@ export interface TokenizerInput {
 
 /** @throws BAD_WEIGHTS if the library refuses the description. */
 export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInput): Tokenizer {
-  const library = openLibrary(source, json);
+  const description = JSON.stringify(json);
+  const library = openLibrary(source, description);
   // Only text that may name special tokens without meaning them needs the second one, which takes as long to build.
   let plain: LibraryTokenizer | undefined;
   const specialIds = new Set(addedTokens(json).flatMap(({ special, id }) => (special === true ? [id] : [])));
@@ -69,7 +70,7 @@ export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInp
     text: string,
     { parseSpecial = true, addSpecial = !(parseSpecial && beginsWithBos(text)) }: EncodeOptions = {},
   ): Promise<number[]> => {
-    if (!parseSpecial) plain ??= openLibrary(source, withoutSpecialNames(json));
+    if (!parseSpecial) plain ??= openLibrary(source, withoutSpecialNames(description));
     const encoding = await (parseSpecial ? library : plain!).encode(text, undefined, { addSpecialTokens: addSpecial });
     return encoding.getIds();
   };
@@ -81,7 +82,10 @@ export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInp
     );
   };
   return {
-    json,
+    // Kept as text: a vocabulary's hundred thousand strings would be walked by every garbage collection.
+    get json() {
+      return JSON.parse(description);
+    },
     vocabSize: library.getVocabSize(true),
     bosToken,
     eosToken,
@@ -97,9 +101,10 @@ export function openTokenizer({ source, json, bosToken, eosToken }: TokenizerInp
   };
 }
 
-function openLibrary(source: string, json: Readonly<Record<string, unknown>>): LibraryTokenizer {
+/** @param description a tokenizer.json's text */
+function openLibrary(source: string, description: string): LibraryTokenizer {
   try {
-    const library = LibraryTokenizer.fromString(JSON.stringify(json));
+    const library = LibraryTokenizer.fromString(description);
     // Files saved after training may carry both, and would cut or fill every prompt.
     library.disableTruncation();
     library.disablePadding();
@@ -125,13 +130,14 @@ function join(decoder: Decoder | null, tokens: string[]): string {
  * The library gives ids to added tokens in their order, so one that is in no vocabulary keeps its place under a name that
  * no text contains.
  */
-function withoutSpecialNames(json: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+function withoutSpecialNames(description: string): string {
+  const json = JSON.parse(description) as Readonly<Record<string, unknown>>;
   const names = vocabularyNames(json.model);
   const tokens = addedTokens(json).flatMap((token) => {
     if (token.special !== true) return [token];
     return names.has(token.content) ? [] : [{ ...token, content: `\u{10ffff}${token.id}` }];
   });
-  return { ...json, added_tokens: tokens };
+  return JSON.stringify({ ...json, added_tokens: tokens });
 }
 
 interface AddedToken extends Record<string, unknown> {
