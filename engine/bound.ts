@@ -2,8 +2,9 @@
  * The least time that a run could have taken: its arithmetic at the speed of a product alone, or its bytes at the speed of
  * the disk alone, whichever is longer. What a run takes above that is not hidden, not fast, or not needed.
  */
+import { windowOf } from './model/attention.js';
 import type { ModelConfig } from './model/config.js';
-import { layerTensors, numSteps, type StagedTensor } from './model/layers.js';
+import { expertOf, layerTensors, numSteps, type StagedTensor } from './model/layers.js';
 
 /** One sequence of a run, as it ended. */
 export interface SequenceLength {
@@ -49,20 +50,32 @@ export function neededRows({ promptTokens, generatedTokens }: SequenceLength): n
 /**
  * Multiplications and additions of a run's products, those of attention included; norms and the like are left out.
  *
- * Each row passes every matrix of the decoder and attends to itself and all before it; the vocabulary is multiplied only
- * where a token is chosen.
+ * Each row passes every matrix of the decoder, of experts those that it uses, and attends to itself and what it sees before
+ * it; the vocabulary is multiplied only where a token is chosen.
  */
 export function runFlops(config: ModelConfig, sequences: readonly SequenceLength[]): number {
   const { numLayers, numHeads, headDim } = config;
+  const windows = Array.from({ length: numLayers }, (_, layer) => windowOf(config, layer));
   const layers = Array.from({ length: numSteps(config) }, (_, layer) => layerTensors(config, layer));
-  const rowValues = sum(layers.slice(1, -1).flat(), matrixValues) + sum(layers[0]!, projectionValues);
+  const usedValues = (tensor: StagedTensor) => matrixValues(tensor) * usedShare(config, tensor);
+  const rowValues = sum(layers.slice(1, -1).flat(), usedValues) + sum(layers[0]!, projectionValues);
   const headValues = sum(layers.at(-1)!, matrixValues);
   return sum(sequences, (sequence) => {
     const rows = neededRows(sequence);
-    const pairs = (rows * (rows + 1)) / 2;
-    const attention = 2 * numLayers * numHeads * headDim * pairs;
+    const attention = 2 * numHeads * headDim * sum(windows, (window) => seenPairs(rows, window));
     return 2 * (rows * rowValues + sequence.generatedTokens * headValues + attention);
   });
+}
+
+/** Rows seen by the rows of a sequence, all together. */
+function seenPairs(rows: number, window = Number.POSITIVE_INFINITY): number {
+  const full = Math.min(rows, window);
+  return (full * (full + 1)) / 2 + (rows - full) * full;
+}
+
+/** Of the rows, those that use a tensor. */
+function usedShare({ experts }: ModelConfig, { name }: StagedTensor): number {
+  return experts && expertOf(name) !== undefined ? experts.perToken / experts.count : 1;
 }
 
 function matrixValues({ shape }: StagedTensor): number {

@@ -1,11 +1,13 @@
 /**
  * From options to a model that is ready to compute: all in memory, or from an offload store within a budget.
  */
-import type { Backend } from './backends/backend.js';
+import type { Backend, LayerWeights } from './backends/backend.js';
 import type { RunMemory } from './memory/kv-tiers.js';
 import { openOffloaded } from './memory/offloaded.js';
+import { gatherRows } from './memory/packed.js';
 import { loadResident, residentBytes } from './memory/resident.js';
 import { openTiers } from './memory/tier.js';
+import { noStream } from './memory/weight-stream.js';
 import type { ModelConfig } from './model/config.js';
 import { openModel } from './model/open.js';
 import { packedTypes } from './model/store.js';
@@ -68,7 +70,7 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
     identity,
     policy,
     memory,
-    compute: residentCompute(backend, config, layers),
+    compute: config.experts ? residentExperts(backend, config, layers) : residentCompute(backend, config, layers),
     contextTokens: config.maxPositions,
     passRows: Number.POSITIVE_INFINITY,
     backend,
@@ -121,7 +123,7 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
       identity,
       policy: { ...policy, weights: model.placement.fractions },
       memory,
-      compute: streamedCompute(backend, config, model.resident, model.stream),
+      compute: streamedCompute(backend, config, model.resident, model),
       contextTokens,
       passRows: bounded ? Math.max(policy.maxRows - policy.gpuBatchSize, contextTokens) : Number.POSITIVE_INFINITY,
       backend,
@@ -135,6 +137,12 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
     await store.close();
     throw error;
   }
+}
+
+/** Rows go to the experts that they choose, which the layers in pieces know how to do; nothing streams. */
+function residentExperts(backend: Backend, config: ModelConfig, layers: readonly LayerWeights[]): LayerCompute {
+  const embeddings = async (ids: Int32Array) => gatherRows(layers[0]!.tokens!, ids);
+  return streamedCompute(backend, config, { layers, embeddings }, { stream: noStream(), openExperts: noStream });
 }
 
 function wantedOf(options: EngineOptions) {

@@ -14,6 +14,9 @@ import type { TensorName } from '../model/layers.js';
 /** A layer's tensors, each whole and in memory. */
 export type LayerWeights = Readonly<Partial<Record<TensorName, PackedMatrix>>>;
 
+/** Norms of each head's query and key, where the model has them. */
+export type HeadNorms = Pick<LayerWeights, 'queryNorm' | 'keyNorm'>;
+
 /** Tokens of one block of the KV cache. */
 export const KV_BLOCK_TOKENS = 32;
 
@@ -64,6 +67,7 @@ export interface HeadResult {
 /** Gate and up product of a feed-forward, row by row the same; without a gate for the plain form. */
 export interface FeedParts {
   readonly gate?: PackedMatrix;
+  readonly gateBias?: Float32Array;
   readonly up: PackedMatrix;
   readonly upBias?: Float32Array;
 }
@@ -73,8 +77,8 @@ export interface Backend {
   /** Changes whenever the arithmetic does, so that a run never mixes two. */
   readonly numerics: string;
 
-  /** Norm, queries, keys and values of a decoder layer whose weights are whole. */
-  project(weights: LayerWeights, hidden: Float32Array, positions: Int32Array): Promise<Projection>;
+  /** Norm, queries, keys and values of a decoder layer whose weights are whole. @param layer of the decoder, from 0 */
+  project(layer: number, weights: LayerWeights, hidden: Float32Array, positions: Int32Array): Promise<Projection>;
 
   /**
    * Attention of one sequence's rows among themselves: row i of the chunk sees the rows that `mask` leaves open.
@@ -104,7 +108,8 @@ export interface Backend {
   ): Promise<Float32Array>;
 
   /**
-   * The rest of a decoder layer whose weights are whole: output product, residuals, norm and feed-forward.
+   * The rest of a decoder layer whose weights are whole and which has no experts: output product, residuals, norm and
+   * feed-forward.
    * @returns (rows, hiddenSize)
    */
   finish(weights: LayerWeights, hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
@@ -117,10 +122,10 @@ export interface Backend {
   /** input (rows, in) times the part (out, in), transposed, plus bias (out): (rows, out). */
   multiply(input: Float32Array, part: PackedMatrix, bias?: Float32Array): Promise<Float32Array>;
 
-  /** Splits joined queries, keys and values, and rotates where the model does. */
-  rotate(joined: Float32Array, positions: Int32Array): Promise<Projection>;
+  /** Splits joined queries, keys and values; norms each head and rotates it where the model does. */
+  rotate(layer: number, norms: HeadNorms, joined: Float32Array, positions: Int32Array): Promise<Projection>;
 
-  /** activation(input gateᵀ) * (input upᵀ), or activation(input upᵀ + bias): (rows, part's rows). */
+  /** activation(input gateᵀ + bias) * (input upᵀ + bias), or activation(input upᵀ + bias): (rows, part's rows). */
   feed(input: Float32Array, parts: FeedParts): Promise<Float32Array>;
 
   /** Logits over the part's rows of the vocabulary. */

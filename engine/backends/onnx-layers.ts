@@ -4,6 +4,7 @@
  * Every weight is an input, in whatever form it is stored; widening it costs less than a tenth of a product of 128 rows.
  * Rows come packed; `rows`, `keys`, `slots` and `part` are sizes known at run time only.
  */
+import { attentionScale, rotaryOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
@@ -21,7 +22,7 @@ export function projectGraph(config: ModelConfig, forms: StoredForms): Uint8Arra
   const width = queryKeySize(config) + valueSize(config);
   const graph = new GraphBuilder('project');
   const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
-  const normed = config.norm.placement === 'pre' ? norm(graph, config, hidden, 'attentionNorm') : hidden;
+  const normed = config.norm.placement === 'post' ? hidden : norm(graph, config, hidden, 'attentionNorm');
   const joined = linear(graph, forms, normed, 'qkv', [width, hiddenSize], config.bias.qkv);
   outputProjection(graph, config, joined);
   return graph.build();
@@ -34,23 +35,41 @@ export function rotateGraph(config: ModelConfig): Uint8Array {
   return graph.build();
 }
 
-/** Output product, residual, norm, feed-forward, residual. */
+/** Output product, residual, norm, feed-forward, residual, in the order that the model has. */
 export function finishGraph(config: ModelConfig, forms: StoredForms): Uint8Array {
-  const { hiddenSize, ffnSize, numHeads, headDim, bias, ffn } = config;
-  const post = config.norm.placement === 'post';
+  const { hiddenSize, numHeads, headDim, bias, parallelResidual } = config;
   const graph = new GraphBuilder('finish');
   const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
   const attended = graph.input('attended', 'float32', ['rows', numHeads * headDim]);
   const output = linear(graph, forms, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
-  const mixed = graph.node('Add', [hidden, output]);
-  const residual = post ? norm(graph, config, mixed, 'attentionNorm') : mixed;
-  const input = post ? residual : norm(graph, config, residual, 'ffnNorm');
-  const up = linear(graph, forms, input, 'up', [ffnSize, hiddenSize], bias.ffn);
-  const gate = ffn.kind === 'gated' && linear(graph, forms, input, 'gate', [ffnSize, hiddenSize], false);
-  const down = linear(graph, forms, gated(graph, config, up, gate), 'down', [hiddenSize, ffnSize], bias.ffn);
-  const sum = graph.node('Add', [residual, down]);
-  graph.output('result', post ? norm(graph, config, sum, 'ffnNorm') : sum, 'float32', ['rows', hiddenSize]);
+  const normed = (name: string, value: string) => norm(graph, config, value, name);
+  const feedForward = (value: string) => feedForwardOf(graph, config, forms, value);
+  const add = (a: string, b: string) => graph.node('Add', [a, b]);
+  const result = () => {
+    switch (config.norm.placement) {
+      case 'pre': {
+        const mixed = add(hidden, output);
+        return add(mixed, feedForward(normed('ffnNorm', parallelResidual ? hidden : mixed)));
+      }
+      case 'post': {
+        const mixed = normed('attentionNorm', add(hidden, output));
+        return normed('ffnNorm', add(mixed, feedForward(mixed)));
+      }
+      case 'both': {
+        const mixed = add(hidden, normed('attentionOutNorm', output));
+        return add(mixed, normed('ffnOutNorm', feedForward(normed('ffnNorm', mixed))));
+      }
+    }
+  };
+  graph.output('result', result(), 'float32', ['rows', hiddenSize]);
   return graph.build();
+}
+
+function feedForwardOf(graph: GraphBuilder, config: ModelConfig, forms: StoredForms, input: string): string {
+  const { hiddenSize, ffnSize, bias, ffn } = config;
+  const up = linear(graph, forms, input, 'up', [ffnSize, hiddenSize], bias.ffn);
+  const gate = ffn.kind === 'gated' && linear(graph, forms, input, 'gate', [ffnSize, hiddenSize], bias.ffn);
+  return linear(graph, forms, gated(graph, config, up, gate), 'down', [hiddenSize, ffnSize], bias.ffn);
 }
 
 /** Norm alone, with a bias for LayerNorm. */
@@ -76,16 +95,22 @@ export function feedGraph(config: ModelConfig, form: PackedForm): Uint8Array {
   const input = graph.input('input', 'float32', ['rows', config.hiddenSize]);
   const shape = ['part', config.hiddenSize];
   const up = linear(graph, { up: form }, input, 'up', shape, config.bias.ffn);
-  const gate = config.ffn.kind === 'gated' && linear(graph, { gate: form }, input, 'gate', shape, false);
+  const gate = config.ffn.kind === 'gated' && linear(graph, { gate: form }, input, 'gate', shape, config.bias.ffn);
   graph.output('inner', gated(graph, config, up, gate), 'float32', ['rows', 'part']);
   return graph.build();
 }
 
 /** Logits never leave the graph unless asked for: a vocabulary a row is slower to copy than to compute with. */
-export function headGraph(width: number, form: PackedForm, variant: { targets: boolean; all: boolean }): Uint8Array {
+export function headGraph(
+  config: ModelConfig,
+  width: number,
+  form: PackedForm,
+  variant: { targets: boolean; all: boolean },
+): Uint8Array {
   const graph = new GraphBuilder('head');
   const input = graph.input('input', 'float32', ['rows', width]);
-  const logits = linear(graph, { tokens: form }, input, 'tokens', ['part', width], false);
+  const product = linear(graph, { tokens: form }, input, 'tokens', ['part', width], false);
+  const logits = softcapped(graph, product, config.logitSoftcap);
   const top = graph.input('top', 'int64', [1]);
   const [values, ids] = graph.nodes_('TopK', [logits, top], 2, { axis: 1 }) as [string, string];
   const sum = graph.node('ReduceLogSumExp', [logits, graph.ints(1)], { keepdims: 0 });
@@ -155,13 +180,28 @@ export function attendCacheGraph(config: ModelConfig, numBlocks: number): Uint8A
 function outputProjection(graph: GraphBuilder, config: ModelConfig, joined: string): void {
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   const [queryKey, value] = graph.split(joined, 1, queryKeyWidth, valueWidth) as [string, string];
-  const turned = rotated(graph, config, queryKey, config.numHeads + config.numKvHeads);
+  const heads = config.attention?.queryKeyNorm ? headNorms(graph, config, queryKey) : queryKey;
+  const turned = rotated(graph, config, heads, config.numHeads + config.numKvHeads);
   graph.output('queryKey', turned, 'float32', ['rows', queryKeyWidth]);
   graph.output('value', value, 'float32', ['rows', valueWidth]);
 }
 
 function gated(graph: GraphBuilder, config: ModelConfig, up: string, gate: string | false): string {
   return gate ? graph.node('Mul', [activation(graph, config, gate), up]) : activation(graph, config, up);
+}
+
+/** Each head by itself; the weight is the same for all queries, and for all keys. */
+function headNorms(graph: GraphBuilder, config: ModelConfig, queryKey: string): string {
+  const { numHeads, numKvHeads, headDim } = config;
+  const [query, key] = graph.split(queryKey, 1, numHeads * headDim, numKvHeads * headDim) as [string, string];
+  const normed = (value: string, name: string, heads: number) => {
+    const weight = graph.input(name, 'float32', [headDim]);
+    const inputs = [graph.reshape(value, -1, heads, headDim), weight];
+    const attributes = { axis: -1, epsilon: { float: config.norm.eps } };
+    return graph.reshape(graph.node('SimplifiedLayerNormalization', inputs, attributes), -1, heads * headDim);
+  };
+  const both = [normed(query, 'queryNorm', numHeads), normed(key, 'keyNorm', numKvHeads)];
+  return graph.node('Concat', both, { axis: 1 });
 }
 
 function activation(graph: GraphBuilder, config: ModelConfig, value: string): string {
@@ -171,7 +211,17 @@ function activation(graph: GraphBuilder, config: ModelConfig, value: string): st
     case 'silu':
       // x * sigmoid(x), fused.
       return graph.node('QuickGelu', [value], { alpha: { float: 1 } }, MICROSOFT);
+    case 'gelu':
+      return graph.node('Gelu', [value], { approximate: 'none' });
+    case 'geluTanh':
+      return graph.node('Gelu', [value], { approximate: 'tanh' });
   }
+}
+
+function softcapped(graph: GraphBuilder, value: string, cap: number | undefined): string {
+  if (cap === undefined) return value;
+  const constant = graph.constant('float32', [1], Float32Array.of(cap));
+  return graph.node('Mul', [graph.node('Tanh', [graph.node('Div', [value, constant])]), constant]);
 }
 
 /** Declares the weight (and `<name>Bias`) as inputs and multiplies. */
@@ -199,8 +249,10 @@ function norm(graph: GraphBuilder, config: ModelConfig, value: string, name: str
 }
 
 function rotated(graph: GraphBuilder, config: ModelConfig, heads: string, numHeads: number): string {
-  if (config.positions.kind !== 'rotary') return heads;
-  const { rotaryDim } = config.positions;
+  // Layers may turn at other speeds; that is in the tables, which are fed.
+  const rotary = rotaryOf(config, 0);
+  if (!rotary) return heads;
+  const { rotaryDim } = rotary;
   const table = (name: string) => graph.input(name, 'float32', [config.maxPositions, rotaryDim / 2]);
   const positions = graph.input('positions', 'int64', [1, 'rows']);
   const width = numHeads * config.headDim;
@@ -211,6 +263,7 @@ function rotated(graph: GraphBuilder, config: ModelConfig, heads: string, numHea
 }
 
 function scaledScores(graph: GraphBuilder, config: ModelConfig, query: string, key: string): string {
-  const alpha = { float: 1 / Math.sqrt(config.headDim) };
-  return graph.node('FusedMatMul', [query, key], { transB: 1, alpha }, MICROSOFT);
+  const alpha = { float: attentionScale(config) };
+  const scores = graph.node('FusedMatMul', [query, key], { transB: 1, alpha }, MICROSOFT);
+  return softcapped(graph, scores, config.attention?.softcap);
 }

@@ -15,7 +15,7 @@ import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './
 import { KV_BLOCK_TOKENS } from './backend.js';
 import * as graphs from './onnx-layers.js';
 import { type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
-import { rotaryTables } from './rotary.js';
+import { type RotaryTables, rotaryByLayer } from './rotary.js';
 import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
 
 /** Rows of one dense call. */
@@ -24,8 +24,11 @@ const ROW_TILE = 512;
 const HEAD_TILE = 64;
 
 /** What each half of a layer reads; which norms, depends on where the family puts them. */
-const PROJECT_TENSORS: readonly TensorName[] = ['qkv', 'qkvBias'];
-const FINISH_TENSORS: readonly TensorName[] = ['output', 'outputBias', 'gate', 'up', 'upBias', 'down', 'downBias'];
+const HEAD_NORMS: readonly TensorName[] = ['queryNorm', 'keyNorm'];
+const PROJECT_TENSORS: readonly TensorName[] = ['qkv', 'qkvBias', ...HEAD_NORMS];
+const FEED_TENSORS: readonly TensorName[] = ['gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'];
+const OUT_NORMS: readonly TensorName[] = ['attentionOutNorm', 'attentionOutNormBias', 'ffnOutNorm', 'ffnOutNormBias'];
+const FINISH_TENSORS: readonly TensorName[] = ['output', 'outputBias', ...FEED_TENSORS, ...OUT_NORMS];
 const ATTENTION_NORM: readonly TensorName[] = ['attentionNorm', 'attentionNormBias'];
 const FFN_NORM: readonly TensorName[] = ['ffnNorm', 'ffnNormBias'];
 
@@ -36,29 +39,35 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
   const { hiddenSize, numHeads, headDim } = config;
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   const attendedWidth = numHeads * headDim;
-  const preNorm = config.norm.placement === 'pre';
+  const preNorm = config.norm.placement !== 'post';
   const projectTensors = [...PROJECT_TENSORS, ...(preNorm ? ATTENTION_NORM : [])];
   const finishTensors = [...FINISH_TENSORS, ...FFN_NORM, ...(preNorm ? [] : ATTENTION_NORM)];
-  const rotary = rotaryTables(config);
-  const tables: Feeds = rotary
-    ? {
-        cos: float(rotary.cos, [config.maxPositions, rotary.rotaryDim / 2]),
-        sin: float(rotary.sin, [config.maxPositions, rotary.rotaryDim / 2]),
-      }
-    : {};
+  const rotary = rotaryByLayer(config);
   /** The rotation takes rows for one sequence, which is no longer than its tables. */
-  const positionTile = rotary ? Math.min(ROW_TILE, config.maxPositions) : ROW_TILE;
-  /** Of the tile's rows, where the model rotates. */
-  const positionFeeds = (positions: Int32Array, tile: RowTile): Feeds =>
-    rotary ? { ...tables, positions: longs(takeTile(positions, 1, tile), [1, computedRows(tile)]) } : {};
+  const positionTile = Math.min(ROW_TILE, config.maxPositions);
+
+  interface Turn {
+    readonly layer: number;
+    readonly positions: Int32Array;
+  }
 
   /** Queries, keys and values by a graph that ends in them. */
-  async function projection(name: string, build: () => Uint8Array, feeds: Feeds, rows: Rows, positions: Int32Array) {
+  async function projection(
+    name: string,
+    build: () => Uint8Array,
+    feeds: Feeds,
+    rows: Rows,
+    { layer, positions }: Turn,
+  ) {
+    const tables = rotary(layer);
+    /** Of the tile's rows, where the model rotates. */
+    const positionFeeds = (tile: RowTile): Feeds =>
+      tables ? { ...tableFeeds(tables), positions: longs(takeTile(positions, 1, tile), [1, computedRows(tile)]) } : {};
     const queryKey = new Float32Array(positions.length * queryKeyWidth);
     const value = new Float32Array(positions.length * valueWidth);
     const session = await sessions.get(name, build);
     for (const tile of rowTiles(positions.length, positionTile)) {
-      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile), ...positionFeeds(positions, tile) });
+      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile), ...positionFeeds(tile) });
       putTile(queryKey, floats(outputs.queryKey!), queryKeyWidth, tile);
       putTile(value, floats(outputs.value!), valueWidth, tile);
     }
@@ -82,16 +91,17 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
     name: 'onnx',
     numerics: numericsOf.onnx,
 
-    project(weights, hidden, positions) {
+    project(layer, weights, hidden, positions) {
       const { forms, feeds } = layerFeeds(weights, projectTensors);
       const rows = { hidden: { data: hidden, width: hiddenSize } };
       const build = () => graphs.projectGraph(config, forms);
-      return projection(`project ${JSON.stringify(forms)}`, build, feeds, rows, positions);
+      return projection(`project ${JSON.stringify(forms)}`, build, feeds, rows, { layer, positions });
     },
 
-    rotate(joined, positions) {
+    rotate(layer, norms, joined, positions) {
+      const { feeds } = layerFeeds(norms, HEAD_NORMS);
       const rows = { joined: { data: joined, width: queryKeyWidth + valueWidth } };
-      return projection('rotate', () => graphs.rotateGraph(config), {}, rows, positions);
+      return projection('rotate', () => graphs.rotateGraph(config), feeds, rows, { layer, positions });
     },
 
     finish(weights, hidden, attended) {
@@ -118,12 +128,13 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
       return rowwise(`multiply ${form} ${bias !== undefined}`, build, feeds, { input: { data: input, width } }, out);
     },
 
-    feed(input, { gate, up, upBias }) {
+    feed(input, { gate, gateBias, up, upBias }) {
       const form = packedForm(up);
       const feeds = {
         ...matrixFeeds('up', up),
         ...(gate && matrixFeeds('gate', gate)),
         ...(upBias && { upBias: vector(upBias) }),
+        ...(gateBias && { gateBias: vector(gateBias) }),
       };
       const rows = { input: { data: input, width: hiddenSize } };
       return rowwise(`feed ${form}`, () => graphs.feedGraph(config, form), feeds, rows, up.shape[0]!);
@@ -133,7 +144,7 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
       const variant = { targets: request.targets !== undefined, all: request.all === true };
       const [vocabSize, width] = part.shape as [number, number];
       const form = packedForm(part);
-      const build = () => graphs.headGraph(width, form, variant);
+      const build = () => graphs.headGraph(config, width, form, variant);
       const session = await sessions.get(`head ${width} ${form} ${JSON.stringify(variant)}`, build);
       const feeds = { ...matrixFeeds('tokens', part), top: longs([request.top], [1]) };
       const rows = request.input.length / width;
@@ -223,6 +234,11 @@ function rowFeeds(rows: Rows, tile: RowTile): Feeds {
     float(takeTile(data, width, tile), [computedRows(tile), width]),
   ]);
   return Object.fromEntries(entries);
+}
+
+function tableFeeds({ cos, sin, rotaryDim }: RotaryTables): Feeds {
+  const shape = [cos.length / (rotaryDim / 2), rotaryDim / 2];
+  return { cos: float(cos, shape), sin: float(sin, shape) };
 }
 
 function targetFeeds({ targets }: HeadRequest, tile: RowTile): Feeds {

@@ -5,73 +5,40 @@
  */
 
 import { type PackedMatrix, widen } from '../memory/packed.js';
+import { attentionScale } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
-import type { Backend, FeedParts, HeadRequest, HeadResult, KvBlock, LayerWeights, Projection } from './backend.js';
+import type {
+  Backend,
+  FeedParts,
+  HeadNorms,
+  HeadRequest,
+  HeadResult,
+  KvBlock,
+  LayerWeights,
+  Projection,
+} from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
-import { type RotaryTables, rotaryTables } from './rotary.js';
+import { activate, normalise, product, softcapped, softmax } from './formulas.js';
+import { type RotaryTables, rotaryByLayer } from './rotary.js';
 
 export async function openReference(config: ModelConfig): Promise<Backend> {
-  const rotary = rotaryTables(config);
+  const rotary = rotaryByLayer(config);
   return {
     name: 'reference',
     numerics: numericsOf.reference,
-    project: async (weights, hidden, positions) => project(config, weights, hidden, positions, rotary),
+    project: async (layer, weights, hidden, positions) => project(config, weights, hidden, positions, rotary(layer)),
     attendRows: async (queries, keys, values, mask) => attendRows(config, queries, keys, values, mask),
     attendCache: async (queries, blocks, slots, mask) => attendCache(config, queries, blocks, slots, mask),
     finish: async (weights, hidden, attended) => finish(config, weights, hidden, attended),
     norm: async (hidden, weight, bias) => normalise(config, hidden, weight, bias),
     multiply: async (input, part, bias) => product(input, widen(part), part.shape[1]!, bias),
-    rotate: async (joined, positions) => rotateJoined(config, joined, positions, rotary),
+    rotate: async (layer, norms, joined, positions) => rotateJoined(config, norms, joined, positions, rotary(layer)),
     feed: async (input, parts) => feed(config, input, parts),
-    head: async (part, request) => head(part, request),
+    head: async (part, request) => head(config, part, request),
     close: async () => {},
   };
-}
-
-/** y = x Wᵀ + b. x (rows, in), W (out, in), b (out). */
-export function product(x: Float32Array, weight: Float32Array, inSize: number, bias?: Float32Array): Float32Array {
-  const rows = x.length / inSize;
-  const outSize = weight.length / inSize;
-  const y = new Float32Array(rows * outSize);
-  for (let row = 0; row < rows; row++) {
-    for (let out = 0; out < outSize; out++) {
-      let sum = bias?.[out] ?? 0;
-      for (let i = 0; i < inSize; i++) sum += x[row * inSize + i]! * weight[out * inSize + i]!;
-      y[row * outSize + out] = sum;
-    }
-  }
-  return y;
-}
-
-/** RMSNorm, or LayerNorm where there is a bias, over rows of `size`. */
-export function normalise(config: ModelConfig, x: Float32Array, weight: Float32Array, bias?: Float32Array) {
-  const size = config.hiddenSize;
-  const y = new Float32Array(x.length);
-  for (let start = 0; start < x.length; start += size) {
-    let mean = 0;
-    if (config.norm.kind === 'layer') {
-      for (let i = 0; i < size; i++) mean += x[start + i]! / size;
-    }
-    let variance = 0;
-    for (let i = 0; i < size; i++) variance += (x[start + i]! - mean) ** 2 / size;
-    const scale = 1 / Math.sqrt(variance + config.norm.eps);
-    for (let i = 0; i < size; i++) y[start + i] = (x[start + i]! - mean) * scale * weight[i]! + (bias?.[i] ?? 0);
-  }
-  return y;
-}
-
-/** Softmax of one row, in place. The maximum is subtracted so that exp cannot overflow. */
-export function softmax(scores: Float64Array): void {
-  let max = -Infinity;
-  for (const score of scores) max = Math.max(max, score);
-  let sum = 0;
-  for (let i = 0; i < scores.length; i++) {
-    scores[i] = Math.exp(scores[i]! - max);
-    sum += scores[i]!;
-  }
-  for (let i = 0; i < scores.length; i++) scores[i] = scores[i]! / sum;
 }
 
 function project(
@@ -82,12 +49,14 @@ function project(
   rotary: RotaryTables | undefined,
 ): Projection {
   const { attentionNorm, attentionNormBias, qkv, qkvBias } = widenAll(weights);
-  const input = config.norm.placement === 'pre' ? normalise(config, hidden, attentionNorm!, attentionNormBias) : hidden;
-  return rotateJoined(config, product(input, qkv!, config.hiddenSize, qkvBias), positions, rotary);
+  const input =
+    config.norm.placement === 'post' ? hidden : normalise(config, hidden, attentionNorm!, attentionNormBias);
+  return rotateJoined(config, weights, product(input, qkv!, config.hiddenSize, qkvBias), positions, rotary);
 }
 
 function rotateJoined(
   config: ModelConfig,
+  { queryNorm, keyNorm }: HeadNorms,
   joined: Float32Array,
   positions: Int32Array,
   rotary: RotaryTables | undefined,
@@ -98,7 +67,10 @@ function rotateJoined(
   const value = new Float32Array(rows * right);
   for (let row = 0; row < rows; row++) {
     const start = row * (left + right);
-    queryKey.set(joined.subarray(start, start + left), row * left);
+    const query = joined.subarray(start, start + config.numHeads * config.headDim);
+    const key = joined.subarray(start + query.length, start + left);
+    queryKey.set(queryNorm ? normalise(config, query, widen(queryNorm)) : query, row * left);
+    queryKey.set(keyNorm ? normalise(config, key, widen(keyNorm)) : key, row * left + query.length);
     value.set(joined.subarray(start + left, start + left + right), row * right);
     if (rotary) rotate(queryKey.subarray(row * left, (row + 1) * left), config.headDim, positions[row]!, rotary);
   }
@@ -120,6 +92,7 @@ function rotate(heads: Float32Array, headDim: number, position: number, { cos, s
 
 /** One query head over `count` keys, whose place and mask the callbacks tell; adds to `out`. */
 function attendHead(
+  config: ModelConfig,
   query: Float32Array,
   count: number,
   key: (index: number) => Float32Array,
@@ -127,13 +100,13 @@ function attendHead(
   mask: Float32Array,
   out: Float32Array,
 ): void {
-  const scale = 1 / Math.sqrt(query.length);
+  const scale = attentionScale(config);
   const scores = new Float64Array(count);
   for (let index = 0; index < count; index++) {
     let dot = 0;
     const k = key(index);
     for (let i = 0; i < query.length; i++) dot += query[i]! * k[i]!;
-    scores[index] = dot * scale + mask[index]!;
+    scores[index] = softcapped(dot * scale, config.attention?.softcap) + mask[index]!;
   }
   softmax(scores);
   const sums = new Float64Array(out.length);
@@ -162,6 +135,7 @@ function attendRows(
       const query = queries.subarray(row * width + head * headDim, row * width + (head + 1) * headDim);
       const keyStart = (numHeads + kvHead) * headDim;
       attendHead(
+        config,
         query,
         count,
         (index) => keys.subarray(index * width + keyStart, index * width + keyStart + headDim),
@@ -194,6 +168,7 @@ function attendCache(
         return data.subarray(row * headDim, (row + 1) * headDim);
       };
       attendHead(
+        config,
         queries.subarray(slot * width + head * headDim, slot * width + (head + 1) * headDim),
         count,
         cached('key'),
@@ -207,48 +182,56 @@ function attendCache(
 }
 
 function finish(config: ModelConfig, weights: LayerWeights, hidden: Float32Array, attended: Float32Array) {
-  const { hiddenSize, ffnSize, numHeads, headDim, norm } = config;
+  const { numHeads, headDim, norm, parallelResidual } = config;
   const tensors = widenAll(weights);
-  const norm1 = (x: Float32Array) => normalise(config, x, tensors.attentionNorm!, tensors.attentionNormBias);
-  const norm2 = (x: Float32Array) => normalise(config, x, tensors.ffnNorm!, tensors.ffnNormBias);
-  const mixed = add(hidden, product(attended, tensors.output!, numHeads * headDim, tensors.outputBias));
-  const residual = norm.placement === 'post' ? norm1(mixed) : mixed;
-  const input = norm.placement === 'pre' ? norm2(residual) : residual;
-  const up = product(input, tensors.up!, hiddenSize, tensors.upBias);
-  const inner = gated(config, up, tensors.gate && product(input, tensors.gate, hiddenSize));
-  const result = add(residual, product(inner, tensors.down!, ffnSize, tensors.downBias));
-  return norm.placement === 'post' ? norm2(result) : result;
-}
-
-function feed(config: ModelConfig, input: Float32Array, { gate, up, upBias }: FeedParts): Float32Array {
-  const size = config.hiddenSize;
-  return gated(config, product(input, widen(up), size, upBias), gate && product(input, widen(gate), size));
-}
-
-function gated(config: ModelConfig, up: Float32Array, gate: Float32Array | undefined): Float32Array {
-  return up.map((value, i) => (gate ? activate(config, gate[i]!) * value : activate(config, value)));
-}
-
-function widenAll(weights: LayerWeights): Partial<Record<TensorName, Float32Array>> {
-  return Object.fromEntries(Object.entries(weights).map(([name, matrix]) => [name, widen(matrix)]));
-}
-
-function activate(config: ModelConfig, x: number): number {
-  switch (config.ffn.activation) {
-    case 'relu':
-      return Math.max(0, x);
-    case 'silu':
-      return x / (1 + Math.exp(-x));
+  const normBy = (name: 'attentionNorm' | 'attentionOutNorm' | 'ffnNorm' | 'ffnOutNorm') => (x: Float32Array) =>
+    normalise(config, x, tensors[name]!, tensors[`${name}Bias`]);
+  const output = product(attended, tensors.output!, numHeads * headDim, tensors.outputBias);
+  switch (norm.placement) {
+    case 'pre': {
+      const mixed = add(hidden, output);
+      return add(mixed, feedForward(config, tensors, normBy('ffnNorm')(parallelResidual ? hidden : mixed)));
+    }
+    case 'post': {
+      const mixed = normBy('attentionNorm')(add(hidden, output));
+      return normBy('ffnNorm')(add(mixed, feedForward(config, tensors, mixed)));
+    }
+    case 'both': {
+      const mixed = add(hidden, normBy('attentionOutNorm')(output));
+      return add(mixed, normBy('ffnOutNorm')(feedForward(config, tensors, normBy('ffnNorm')(mixed))));
+    }
   }
+}
+
+function feedForward(config: ModelConfig, tensors: WideTensors, input: Float32Array): Float32Array {
+  const { hiddenSize, ffnSize } = config;
+  const up = product(input, tensors.up!, hiddenSize, tensors.upBias);
+  const gate = tensors.gate && product(input, tensors.gate, hiddenSize, tensors.gateBias);
+  return product(gated(config, up, gate), tensors.down!, ffnSize, tensors.downBias);
+}
+
+function feed(config: ModelConfig, input: Float32Array, { gate, gateBias, up, upBias }: FeedParts): Float32Array {
+  const size = config.hiddenSize;
+  return gated(config, product(input, widen(up), size, upBias), gate && product(input, widen(gate), size, gateBias));
+}
+
+function gated({ ffn }: ModelConfig, up: Float32Array, gate: Float32Array | undefined): Float32Array {
+  return up.map((value, i) => (gate ? activate(ffn.activation, gate[i]!) * value : activate(ffn.activation, value)));
+}
+
+type WideTensors = Partial<Record<TensorName, Float32Array>>;
+
+function widenAll(weights: LayerWeights): WideTensors {
+  return Object.fromEntries(Object.entries(weights).map(([name, matrix]) => [name, matrix && widen(matrix)]));
 }
 
 function add(a: Float32Array, b: Float32Array): Float32Array {
   return a.map((value, i) => value + b[i]!);
 }
 
-function head(part: PackedMatrix, request: HeadRequest): HeadResult {
+function head(config: ModelConfig, part: PackedMatrix, request: HeadRequest): HeadResult {
   const [vocabSize, width] = part.shape as [number, number];
-  const logits = product(request.input, widen(part), width);
+  const logits = product(request.input, widen(part), width).map((logit) => softcapped(logit, config.logitSoftcap));
   const rows = logits.length / vocabSize;
   const logSumExp = new Float32Array(rows);
   const topIds = new Int32Array(rows * request.top);

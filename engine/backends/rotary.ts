@@ -4,7 +4,8 @@
  * Source: RoFormer §3.2.2; Llama 3's scaling as in Hugging Face's `modeling_rope_utils`, in double precision and rounded
  * to float32 at the end.
  */
-import type { ModelConfig, Positions, RopeScaling } from '../model/config.js';
+import { rotaryOf } from '../model/attention.js';
+import type { ModelConfig, RopeScaling, Rotary } from '../model/config.js';
 
 /** Each (numPositions, rotaryDim / 2). */
 export interface RotaryTables {
@@ -13,11 +14,22 @@ export interface RotaryTables {
   readonly rotaryDim: number;
 }
 
-/** @returns undefined where the model does not rotate. */
-export function rotaryTables(config: ModelConfig, numPositions = config.maxPositions): RotaryTables | undefined {
-  if (config.positions.kind !== 'rotary') return undefined;
-  const { rotaryDim } = config.positions;
-  const frequencies = rotaryFrequencies(config.positions);
+/** Tables of each decoder layer, made once for layers that turn alike; undefined where a layer does not. */
+export function rotaryByLayer(config: ModelConfig): (layer: number) => RotaryTables | undefined {
+  const made = new Map<string, RotaryTables>();
+  return (layer) => {
+    const rotary = rotaryOf(config, layer);
+    if (!rotary) return undefined;
+    const key = JSON.stringify(rotary);
+    const tables = made.get(key) ?? rotaryTables(rotary, config.maxPositions);
+    made.set(key, tables);
+    return tables;
+  };
+}
+
+export function rotaryTables(rotary: Rotary, numPositions: number): RotaryTables {
+  const { rotaryDim } = rotary;
+  const frequencies = rotaryFrequencies(rotary);
   const half = rotaryDim / 2;
   const cos = new Float32Array(numPositions * half);
   const sin = new Float32Array(numPositions * half);
@@ -33,8 +45,7 @@ export function rotaryTables(config: ModelConfig, numPositions = config.maxPosit
 }
 
 /** (rotaryDim / 2) radians a position, scaled, in float32 precision. */
-function rotaryFrequencies(positions: Extract<Positions, { kind: 'rotary' }>): number[] {
-  const { theta, rotaryDim, scaling } = positions;
+function rotaryFrequencies({ theta, rotaryDim, scaling }: Rotary): number[] {
   return Array.from({ length: rotaryDim / 2 }, (_, i) => {
     const frequency = 1 / theta ** ((2 * i) / rotaryDim);
     return Math.fround(scaling ? scaled(frequency, i, scaling) : frequency);

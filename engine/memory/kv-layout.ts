@@ -78,11 +78,16 @@ export function putRows(config: ModelConfig, blocks: readonly KvBlock[], rows: P
   }
 }
 
-/** (slots, whole blocks of the longest): open where a sequence has a position, masked behind its end. */
-export function lengthMask(lengths: readonly number[]): Float32Array {
+/**
+ * (slots, whole blocks of the longest): open where a sequence has a position, masked behind its end.
+ *
+ * @param window positions that the last one sees at most, its own included
+ */
+export function lengthMask(lengths: readonly number[], window = Number.POSITIVE_INFINITY): Float32Array {
   const width = blocksFor(Math.max(...lengths)) * KV_BLOCK_TOKENS;
   const mask = new Float32Array(lengths.length * width);
   lengths.forEach((length, slot) => {
+    mask.fill(MASKED, slot * width, slot * width + Math.max(0, length - window));
     mask.fill(MASKED, slot * width + length, (slot + 1) * width);
   });
   return mask;

@@ -2,7 +2,8 @@
  * A model in an offload store, opened for computing: its resident rows in memory, the others streaming by.
  */
 import type { LayerWeights } from '../backends/backend.js';
-import { layerKind, layerTensors, numSteps, type TensorName } from '../model/layers.js';
+import type { ModelConfig } from '../model/config.js';
+import { layerKind, layerTensors, mayStream, numSteps, type TensorName } from '../model/layers.js';
 import type { Store } from '../model/store-read.js';
 import type { ResidentRows } from '../schedule/streamed.js';
 import { embeddingBufferBytes, embeddingReader, tiedRows } from './embeddings.js';
@@ -25,6 +26,8 @@ export interface OffloadOptions {
 export interface OffloadedModel {
   readonly resident: ResidentRows;
   readonly stream: WeightStream;
+  /** Of what experts of a layer are made of, what is not resident: read in this order, ahead of use. */
+  openExperts(layer: number, experts: readonly number[]): WeightStream;
   readonly placement: Placement;
   close(): Promise<void>;
 }
@@ -45,12 +48,16 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
 
   const bytesOf = ({ layer, tensor, rowStart, rowEnd }: WeightPart) =>
     store.roomFor(store.tensor(layer, tensor), rowStart, rowEnd);
-  const bufferBytes = Math.max(0, ...placement.parts.map(bytesOf));
-  const numBuffers = Math.min(options.buffers, placement.parts.length);
-  const buffers = Array.from({ length: numBuffers }, () => {
-    hold(options.computeTier, bufferBytes, 'a buffer for weights on their way');
-    return store.allocate(bufferBytes);
-  });
+  /** A ring for parts like these. */
+  function allocateBuffers(parts: readonly WeightPart[], what: string): Uint8Array[] {
+    const bufferBytes = parts.reduce((most, part) => Math.max(most, bytesOf(part)), 0);
+    return Array.from({ length: Math.min(options.buffers, parts.length) }, () => {
+      hold(options.computeTier, bufferBytes, `a buffer for ${what} on their way`);
+      return store.allocate(bufferBytes);
+    });
+  }
+  const buffers = allocateBuffers(placement.parts, 'weights');
+  const expertBuffers = allocateBuffers(allExpertParts(config, placement), 'experts');
 
   const rowBytes = embeddingBufferBytes(config, store.tensor(0, 'tokens').type);
   hold(options.computeTier, rowBytes, 'a buffer for embeddings');
@@ -69,10 +76,10 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
   const onHost = new Map<string, { readonly matrix: PackedMatrix; readonly firstRow: number }>();
   for (let layer = 0; layer < numSteps(config); layer++) {
     const weights: Partial<Record<TensorName, PackedMatrix>> = {};
-    for (const { name, shape } of layerTensors(config, layer)) {
+    for (const tensor of layerTensors(config, layer)) {
+      const { name, shape } = tensor;
       if (layerKind(config, layer) === 'embed' && name === 'tokens') continue;
-      const moves = shape.length === 2 && name !== 'project' && name !== 'positions';
-      const homes = moves ? placement.homes(layer, name) : undefined;
+      const homes = mayStream(tensor) ? placement.homes(layer, name) : undefined;
       const stays = homes ? homes[options.computeTier] : shape[0]!;
       const kept = await keep(options.computeTier, layer, name, 0, stays);
       if (kept) weights[name] = kept;
@@ -106,10 +113,23 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
   return {
     resident: { layers, embeddings },
     stream,
+    openExperts(layer, experts) {
+      const parts = experts.flatMap((expert) => placement.expertParts(layer, expert));
+      return new WeightStream(parts, load, { ...options, buffers: expertBuffers, once: true });
+    },
     placement,
     async close() {
       await stream.close();
       for (const lease of leases) lease.release();
     },
   };
+}
+
+function allExpertParts(config: ModelConfig, placement: Placement): WeightPart[] {
+  const { experts, numLayers } = config;
+  const parts: WeightPart[] = [];
+  for (let layer = 1; layer <= numLayers; layer++) {
+    for (let expert = 0; expert < (experts?.count ?? 0); expert++) parts.push(...placement.expertParts(layer, expert));
+  }
+  return parts;
 }

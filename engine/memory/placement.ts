@@ -5,7 +5,15 @@
  * the fractions asked are the fractions placed. FlexGen rounds tensors: asked for 20 % on the GPU, it places 8.3 %.
  */
 import type { ModelConfig } from '../model/config.js';
-import { layerKind, layerTensors, numSteps, type StagedTensor, type TensorName } from '../model/layers.js';
+import {
+  expertOf,
+  layerKind,
+  layerTensors,
+  mayStream,
+  numSteps,
+  type StagedTensor,
+  type TensorName,
+} from '../model/layers.js';
 import { GROUP_SIZE } from './quantize.js';
 import type { TierName } from './tier.js';
 
@@ -31,8 +39,10 @@ export interface WeightPart {
 
 export interface Placement {
   homes(layer: number, tensor: TensorName): RowHomes;
-  /** What does not live on the tier that computes, in the order in which a sweep uses it. */
+  /** What every sweep reads of what does not live on the tier that computes, in the order in which a sweep uses it. */
   readonly parts: readonly WeightPart[];
+  /** What of an expert does not live there, in the order in which its network uses it. */
+  expertParts(layer: number, expert: number): readonly WeightPart[];
   /** Of the rows that every sweep reads, as placed. */
   readonly fractions: Fractions;
 }
@@ -51,7 +61,8 @@ export function placeWeights(config: ModelConfig, options: PlacementOptions): Pl
   const homes = new Map<string, RowHomes>();
   const placedBytes = { gpu: 0, cpu: 0, disk: 0 };
   let total = 0;
-  for (const [layer, pair] of streamedMatrices(config)) {
+  const matrices = streamedMatrices(config);
+  for (const [layer, pair] of matrices) {
     const rows = pair[0]!.shape[0]!;
     const bytes = pair.reduce((sum, { name }) => sum + options.rowBytes(layer, name), 0);
     total += rows * bytes;
@@ -64,28 +75,47 @@ export function placeWeights(config: ModelConfig, options: PlacementOptions): Pl
     placedBytes.disk += (rows - cpu) * bytes;
     for (const { name } of pair) homes.set(`${layer} ${name}`, { gpu, cpu, rows });
   }
+  const experts = new Map<string, WeightPart[]>();
+  const parts: WeightPart[] = [];
+  for (const [layer, pair] of matrices) {
+    const expert = expertOf(pair[0]!.name);
+    const own = partsOf(layer, pair, homes, options);
+    if (expert === undefined) parts.push(...own);
+    else experts.set(`${layer} ${expert}`, [...(experts.get(`${layer} ${expert}`) ?? []), ...own]);
+  }
   const share = (tier: TierName) => placedBytes[tier] / total;
   return {
     homes: (layer, tensor) => homes.get(`${layer} ${tensor}`)!,
-    parts: streamedMatrices(config).flatMap(([layer, pair]) => partsOf(layer, pair, homes, options)),
+    parts,
+    expertParts: (layer, expert) => experts.get(`${layer} ${expert}`) ?? [],
     fractions: { gpu: share('gpu'), cpu: share('cpu'), disk: share('disk') },
   };
 }
 
 /**
- * The matrices that every sweep reads whole, in order; gate and up together, since they are used row by row. Embeddings
- * are read by the row, so they do not stream.
+ * The matrices that stream, in the order of use; gate and up together, since they are used row by row. Embeddings are
+ * read by the row, so they do not stream.
  */
 function streamedMatrices(config: ModelConfig): [layer: number, pair: StagedTensor[]][] {
   const layers = Array.from({ length: numSteps(config) }, (_, layer) => layer);
   return layers.flatMap((layer) => {
     if (layerKind(config, layer) === 'embed') return [];
-    const matrices = layerTensors(config, layer).filter(({ shape, name }) => shape.length === 2 && name !== 'project');
-    const gate = matrices.find(({ name }) => name === 'gate');
+    const matrices = layerTensors(config, layer).filter(mayStream);
+    const byName = new Map(matrices.map((tensor) => [tensor.name, tensor]));
+    const gates = new Set(matrices.map(({ name }) => byName.get(gateOf(name))));
     return matrices
-      .filter((tensor) => tensor !== gate)
-      .map((tensor): [number, StagedTensor[]] => [layer, tensor.name === 'up' && gate ? [gate, tensor] : [tensor]]);
+      .filter((tensor) => !gates.has(tensor))
+      .map((tensor): [number, StagedTensor[]] => {
+        const gate = byName.get(gateOf(tensor.name));
+        return [layer, gate ? [gate, tensor] : [tensor]];
+      });
   });
+}
+
+/** The tensor that a network's `up` is used with; of other tensors, a name that none has. */
+function gateOf(name: TensorName): TensorName {
+  const [network] = /^(experts\.\d+\.)?(?=up$)/.exec(name) ?? ['none.'];
+  return `${network}gate` as TensorName;
 }
 
 function partsOf(

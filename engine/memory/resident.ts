@@ -28,7 +28,8 @@ export async function loadResident(config: ModelConfig, source: WeightSource): P
 
 /** What all layers hold together; a tied head counts once. */
 export function residentBytes(layers: readonly LayerWeights[]): number {
-  const matrices = new Set(layers.flatMap((layer) => Object.values(layer)));
+  const all = layers.flatMap((layer) => Object.values(layer));
+  const matrices = new Set(all.filter((matrix) => matrix !== undefined));
   return Array.from(matrices, packedBytes).reduce((sum, bytes) => sum + bytes, 0);
 }
 

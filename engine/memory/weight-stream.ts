@@ -23,9 +23,14 @@ export interface WeightStreamOptions {
   readonly buffers: readonly Uint8Array[];
   /** False reads each part only when it is asked for: the serial loop. */
   readonly overlap: boolean;
+  /** Whether the parts pass once, rather than again in every sweep. */
+  readonly once?: boolean;
   /** Told how long the caller waited for a part. */
   readonly onWait?: (seconds: number) => void;
 }
+
+/** Where parts are taken from, in their order. */
+export type PartSource = Pick<WeightStream, 'count' | 'take'>;
 
 export class WeightStream {
   private readonly free: Uint8Array[];
@@ -34,7 +39,7 @@ export class WeightStream {
   private nextRead = 0;
   private closed = false;
 
-  /** @param parts of one sweep, in the order of use; the stream goes round them for ever */
+  /** @param parts in the order of use; the stream goes round them for ever, unless they pass once */
   constructor(
     private readonly parts: readonly WeightPart[],
     private readonly load: LoadPart,
@@ -67,7 +72,7 @@ export class WeightStream {
 
   /** Fills the ring. Called when a sweep starts; afterwards every release does. */
   fill(): void {
-    while (this.options.overlap && this.free.length > 0 && this.parts.length > 0 && !this.closed) this.readNext();
+    while (this.options.overlap && this.free.length > 0 && this.hasNext && !this.closed) this.readNext();
   }
 
   /** Waits for the reads under way. */
@@ -84,9 +89,13 @@ export class WeightStream {
     this.nextRead = 0;
   }
 
+  private get hasNext(): boolean {
+    return this.nextRead < this.parts.length;
+  }
+
   private readNext(): void {
-    const part = this.parts[this.nextRead]!;
-    this.nextRead = (this.nextRead + 1) % this.parts.length;
+    const part = this.parts[this.nextRead++]!;
+    if (!this.hasNext && !this.options.once) this.nextRead = 0;
     const buffer = this.free.pop();
     if (!buffer) throw new Error('no free buffer: a part was not given back');
     const release = () => this.giveBack(buffer);
@@ -100,4 +109,10 @@ export class WeightStream {
     this.free.push(buffer);
     this.fill();
   }
+}
+
+/** Of a model that is all in memory. */
+export function noStream(): WeightStream {
+  const load = () => Promise.reject(new Error('nothing streams'));
+  return new WeightStream([], load, { buffers: [], overlap: false });
 }

@@ -17,11 +17,52 @@ export type RopeScaling =
   /** Frequencies divided one by one; GGUF files carry Llama 3's scaling so, in `rope_freqs.weight`. */
   | { readonly kind: 'factors'; readonly factors: readonly number[] };
 
-/** How a token learns where it stands. Rotary turns dimension i with i + rotaryDim / 2. */
+/** Queries and keys turn with their position: dimension i of each head with i + rotaryDim / 2, the rest stays. */
+export interface Rotary {
+  readonly kind: 'rotary';
+  readonly theta: number;
+  readonly rotaryDim: number;
+  readonly scaling?: RopeScaling;
+}
+
+/** How a token learns where it stands. */
 export type Positions =
-  | { readonly kind: 'rotary'; readonly theta: number; readonly rotaryDim: number; readonly scaling?: RopeScaling }
+  | Rotary
   /** A learned table, read at position + offset (OPT keeps two rows for padding). */
   | { readonly kind: 'learned'; readonly offset: number };
+
+/** What sets a layer's attention apart from that of other layers. */
+export interface LayerAttention {
+  /** A row sees at most so many positions, its own included; without it, all before it. */
+  readonly window?: number;
+  /** In place of the model's. */
+  readonly positions?: Rotary;
+}
+
+/** What attention does beside the plain softmax of scores. */
+export interface Attention {
+  /** Multiplies the scores; 1 / sqrt(headDim) unless given. */
+  readonly scale?: number;
+  /** Scores become softcap * tanh(score / softcap). */
+  readonly softcap?: number;
+  /** Each head's query and key has a norm of its own before it turns. */
+  readonly queryKeyNorm?: boolean;
+  /** Of each decoder layer in turn, repeated as often as there are layers. */
+  readonly layers?: readonly LayerAttention[];
+}
+
+/** A feed-forward network as many small ones, of which each row uses a few. */
+export interface Experts {
+  readonly count: number;
+  readonly perToken: number;
+  /** Whether the shares of those that a row uses add up to 1. */
+  readonly renormalised: boolean;
+  /** Width of a network beside them that every row uses, with a share of its own. */
+  readonly sharedSize?: number;
+}
+
+/** `gelu` by the error function, `geluTanh` by its approximation. */
+export type Activation = 'silu' | 'relu' | 'gelu' | 'geluTanh';
 
 export interface ModelConfig {
   readonly family: string;
@@ -32,15 +73,25 @@ export interface ModelConfig {
   readonly numHeads: number;
   readonly numKvHeads: number;
   readonly headDim: number;
+  /** Width of the feed-forward network, or of each expert. */
   readonly ffnSize: number;
   readonly vocabSize: number;
   /** Longest sequence in tokens, prompt and completion together. */
   readonly maxPositions: number;
-  readonly norm: { readonly kind: 'rms' | 'layer'; readonly eps: number; readonly placement: 'pre' | 'post' };
+  /** Before each half of a layer, after its residual sum, or before it and again on its result, before that sum. */
+  readonly norm: { readonly kind: 'rms' | 'layer'; readonly eps: number; readonly placement: 'pre' | 'post' | 'both' };
   /** Whether a norm follows the last layer (all but post-norm OPT). */
   readonly finalNorm: boolean;
-  readonly ffn: { readonly kind: 'gated' | 'plain'; readonly activation: 'silu' | 'relu' };
+  /** Whether both halves of a layer read what the layer was given, rather than one the other's result. */
+  readonly parallelResidual?: boolean;
+  readonly ffn: { readonly kind: 'gated' | 'plain'; readonly activation: Activation };
+  readonly experts?: Experts;
   readonly positions: Positions;
+  readonly attention?: Attention;
+  /** Multiplies embeddings. */
+  readonly embeddingScale?: number;
+  /** Logits become logitSoftcap * tanh(logit / logitSoftcap). */
+  readonly logitSoftcap?: number;
   /** Which products add a bias. */
   readonly bias: { readonly qkv: boolean; readonly output: boolean; readonly ffn: boolean };
   /** The head reads the embedding table. */

@@ -15,20 +15,35 @@ export interface StagedTensor {
   readonly shape: readonly number[];
 }
 
-/** Names within one layer. `qkv` joins query, key and value. */
+/** What an expert is made of. */
+export type ExpertPart = 'gate' | 'up' | 'down';
+/** A matrix of one expert. */
+export type ExpertTensorName = `experts.${number}.${ExpertPart}`;
+
+/** Names within one layer. `qkv` joins query, key and value; `shared` is the share of the network beside the experts. */
 export type TensorName =
+  | ExpertTensorName
   | 'tokens'
   | 'positions'
   | 'project'
   | 'attentionNorm'
   | 'attentionNormBias'
+  | 'attentionOutNorm'
+  | 'attentionOutNormBias'
+  | 'queryNorm'
+  | 'keyNorm'
   | 'qkv'
   | 'qkvBias'
   | 'output'
   | 'outputBias'
   | 'ffnNorm'
   | 'ffnNormBias'
+  | 'ffnOutNorm'
+  | 'ffnOutNormBias'
+  | 'router'
+  | 'shared'
   | 'gate'
+  | 'gateBias'
   | 'up'
   | 'upBias'
   | 'down'
@@ -41,6 +56,31 @@ export type LayerKind = 'embed' | 'decoder' | 'head';
 export function layerKind(config: ModelConfig, layer: number): LayerKind {
   if (layer === 0) return 'embed';
   return layer <= config.numLayers ? 'decoder' : 'head';
+}
+
+/** Small, used by every row and decisive for what is read next: these matrices stay in memory, at full precision. */
+const routing: readonly TensorName[] = ['router', 'shared'];
+/** Tables and projections of the ends of a model, which stay in memory too. */
+const ends: readonly TensorName[] = ['positions', 'project'];
+
+export function isRouting(name: TensorName): boolean {
+  return routing.includes(name);
+}
+
+/** Whether rows of a decoder's or head's tensor may live elsewhere and stream by. */
+export function mayStream({ name, shape }: StagedTensor): boolean {
+  return shape.length === 2 && !routing.includes(name) && !ends.includes(name);
+}
+
+/** The expert that a tensor belongs to: it is read only where some row uses it. */
+export function expertOf(name: TensorName): number | undefined {
+  const expert = /^experts\.(\d+)\./.exec(name)?.[1];
+  return expert === undefined ? undefined : Number(expert);
+}
+
+/** Width of the feed-forward network that every row uses; 0 where there are only experts. */
+export function denseFfnSize({ experts, ffnSize }: ModelConfig): number {
+  return experts ? (experts.sharedSize ?? 0) : ffnSize;
 }
 
 /** Embedding, decoder layers and head together. */
@@ -82,23 +122,52 @@ function embedTensors(config: ModelConfig): StagedTensor[] {
 }
 
 function decoderTensors(config: ModelConfig, prefix: string): StagedTensor[] {
-  const { hiddenSize, ffnSize, headDim, numHeads, bias, ffn } = config;
+  const { hiddenSize, headDim, numHeads, bias, norm: norms, attention } = config;
   const qkvSize = queryKeySize(config) + valueSize(config);
   const named = (suffix: string, ...stems: string[]) => stems.map((stem) => `${prefix}${stem}.${suffix}`);
-  const tensors = [
+  const headNorm = (name: 'queryNorm' | 'keyNorm') => vector(name, named('weight', name), headDim);
+  const outNorm = (name: 'attentionOutNorm' | 'ffnOutNorm') => norm(config, name, `${prefix}${name}`);
+  return [
     ...norm(config, 'attentionNorm', `${prefix}attentionNorm`),
     matrix('qkv', named('weight', 'query', 'key', 'value'), qkvSize, hiddenSize),
     ...optional(bias.qkv, vector('qkvBias', named('bias', 'query', 'key', 'value'), qkvSize)),
+    ...(attention?.queryKeyNorm ? [headNorm('queryNorm'), headNorm('keyNorm')] : []),
     matrix('output', named('weight', 'output'), hiddenSize, numHeads * headDim),
     ...optional(bias.output, vector('outputBias', named('bias', 'output'), hiddenSize)),
+    ...(norms.placement === 'both' ? outNorm('attentionOutNorm') : []),
     ...norm(config, 'ffnNorm', `${prefix}ffnNorm`),
-    ...optional(ffn.kind === 'gated', matrix('gate', named('weight', 'gate'), ffnSize, hiddenSize)),
-    matrix('up', named('weight', 'up'), ffnSize, hiddenSize),
-    ...optional(bias.ffn, vector('upBias', named('bias', 'up'), ffnSize)),
-    matrix('down', named('weight', 'down'), hiddenSize, ffnSize),
-    ...optional(bias.ffn, vector('downBias', named('bias', 'down'), hiddenSize)),
+    ...denseTensors(config, prefix),
+    ...expertTensors(config, prefix),
+    ...(norms.placement === 'both' ? outNorm('ffnOutNorm') : []),
   ];
-  return tensors;
+}
+
+/** The feed-forward network that every row uses. */
+function denseTensors(config: ModelConfig, prefix: string): StagedTensor[] {
+  const { hiddenSize, bias, ffn } = config;
+  const size = denseFfnSize(config);
+  if (size === 0) return [];
+  return [
+    ...optional(ffn.kind === 'gated', matrix('gate', [`${prefix}gate.weight`], size, hiddenSize)),
+    ...optional(ffn.kind === 'gated' && bias.ffn, vector('gateBias', [`${prefix}gate.bias`], size)),
+    matrix('up', [`${prefix}up.weight`], size, hiddenSize),
+    ...optional(bias.ffn, vector('upBias', [`${prefix}up.bias`], size)),
+    matrix('down', [`${prefix}down.weight`], hiddenSize, size),
+    ...optional(bias.ffn, vector('downBias', [`${prefix}down.bias`], hiddenSize)),
+  ];
+}
+
+function expertTensors({ experts, hiddenSize, ffnSize }: ModelConfig, prefix: string): StagedTensor[] {
+  if (!experts) return [];
+  return [
+    matrix('router', [`${prefix}router.weight`], experts.count, hiddenSize),
+    ...optional(experts.sharedSize !== undefined, matrix('shared', [`${prefix}shared.weight`], 1, hiddenSize)),
+    ...Array.from({ length: experts.count }, (_, expert) => {
+      const part = (name: ExpertPart, rows: number, columns: number) =>
+        matrix(`experts.${expert}.${name}`, [`${prefix}experts.${expert}.${name}.weight`], rows, columns);
+      return [part('gate', ffnSize, hiddenSize), part('up', ffnSize, hiddenSize), part('down', hiddenSize, ffnSize)];
+    }).flat(),
+  ];
 }
 
 function headTensors(config: ModelConfig): StagedTensor[] {
@@ -111,7 +180,9 @@ function headTensors(config: ModelConfig): StagedTensor[] {
   ];
 }
 
-function norm(config: ModelConfig, name: 'attentionNorm' | 'ffnNorm' | 'norm', source: string): StagedTensor[] {
+type NormName = 'attentionNorm' | 'attentionOutNorm' | 'ffnNorm' | 'ffnOutNorm' | 'norm';
+
+function norm(config: ModelConfig, name: NormName, source: string): StagedTensor[] {
   const weight = vector(name, [`${source}.weight`], config.hiddenSize);
   if (config.norm.kind === 'rms') return [weight];
   return [weight, vector(`${name}Bias`, [`${source}.bias`], config.hiddenSize)];

@@ -1,7 +1,7 @@
 /** A `WeightSource` over the tensors of a file: checked whole at the start, read row by row after. */
 import { EngineError } from '../errors.js';
 import type { ModelConfig } from './config.js';
-import type { Place, Places } from './families/family.js';
+import type { FoundPlace, Places } from './families/family.js';
 import { placeOf } from './families/family.js';
 import { tensorShapes } from './shapes.js';
 import type { RowOrder, StoredTensor, TensorFiles } from './tensors.js';
@@ -26,9 +26,15 @@ export interface SourceInput {
 /** Every tensor that the model needs, by the engine's name, in the order in which they are needed. */
 export type LocatedTensors = ReadonlyMap<string, LocatedTensor>;
 
+/** A tensor of the model, in rows of one of the file. */
 export interface LocatedTensor {
+  /** Its rows are as wide as the model's. */
   readonly tensor: StoredTensor;
+  /** Of the model's. */
+  readonly shape: readonly number[];
   readonly rowOrder: RowOrder | undefined;
+  /** Added to each value. */
+  readonly plus: number;
 }
 
 /**
@@ -36,17 +42,20 @@ export interface LocatedTensor {
  * shape and the found one; UNSUPPORTED if its type cannot be read.
  */
 export function locateTensors({ config, files, places, prefixes }: LocateInput): LocatedTensors {
-  const place = (name: string, prefix: string) => placeOf(places, name, prefix) ?? { name };
+  const place = (name: string, prefix: string): FoundPlace => placeOf(places, name, prefix) ?? { name, expert: 0 };
   const prefix =
     prefixes.find((candidate) => files.tensors.has(place('embed.tokens.weight', candidate).name)) ?? prefixes[0] ?? '';
   const located = new Map<string, LocatedTensor>();
-  for (const [name, needed] of tensorShapes(config)) {
+  for (const [name, shape] of tensorShapes(config)) {
     const found = place(name, prefix);
     const tensor = files.tensors.get(found.name);
+    const needed = found.fileShape?.(config, shape) ?? shape;
     if (tensor === undefined || tensor.shape.join() !== needed.join())
       throw mismatch(files, name, found.name, needed, tensor);
     formatOf(tensor);
-    located.set(name, { tensor, rowOrder: rowOrderOf(config, found) });
+    const { fileRow, expert, plus = 0 } = found;
+    const rowOrder = fileRow && ((row: number) => fileRow(config, row, expert));
+    located.set(name, { tensor: asRows(tensor, shape), shape, rowOrder, plus });
   }
   return located;
 }
@@ -65,11 +74,11 @@ export function openSource({ config, identity, files, tensors }: SourceInput): W
     config,
     identity,
     names: [...tensors.keys()],
-    shape: (name) => find(name).tensor.shape,
+    shape: (name) => find(name).shape,
     storedType: (name) => find(name).tensor.type,
     read: async (name, rowStart = 0, rowEnd, into) => {
-      const { tensor, rowOrder } = find(name);
-      const rows = tensor.shape[0]!;
+      const { tensor, shape, rowOrder, plus } = find(name);
+      const rows = shape[0]!;
       const end = rowEnd ?? rows;
       if (!(rowStart >= 0 && rowStart <= end && end <= rows)) {
         throw new RangeError(`${name}: rows ${rowStart} to ${end} of ${rows}`);
@@ -79,6 +88,7 @@ export function openSource({ config, identity, files, tensors }: SourceInput): W
       if (target.length < values)
         throw new RangeError(`${name}: needed room for ${values} values, found ${target.length}`);
       await readRows(tensor, rowStart, end, target, rowOrder);
+      if (plus !== 0) for (let i = 0; i < values; i++) target[i]! += plus;
       return target;
     },
     close: () => files.close(),
@@ -100,7 +110,9 @@ function mismatch(
   );
 }
 
-function rowOrderOf(config: ModelConfig, place: Place | { readonly name: string }): RowOrder | undefined {
-  if (!('fileRow' in place)) return undefined;
-  return (row) => place.fileRow(config, row);
+/** The file's tensor in rows like those of `shape`, however many dimensions the file counts. */
+function asRows(tensor: StoredTensor, shape: readonly number[]): StoredTensor {
+  const width = shape.slice(1);
+  const values = tensor.shape.reduce((product, size) => product * size, 1);
+  return { ...tensor, shape: [values / width.reduce((product, size) => product * size, 1), ...width] };
 }

@@ -2,15 +2,15 @@
  * The offload store: a model laid out to be streamed, layer after layer, in the form in which it is moved.
  *
  * A directory with `weights.bin` (regions of bytes, each at a block boundary), `store.json` (what lies where, with sums)
- * and the tokenizer. Matrices are stored in one form, row after row, so that any rows can be read alone; vectors are
- * float32. With 8 and 4 bits the scales and minima lie in regions of their own, and slices begin at whole groups.
+ * and the tokenizer. Matrices are stored in one form, row after row, so that any rows can be read alone; vectors, and what
+ * routes rows to experts, are float32. With 8 and 4 bits the scales and minima lie in regions of their own, and slices begin at whole groups.
  */
 import { alignUp, BLOCK_BYTES } from '../memory/aligned-buffer.js';
 import type { PackedType } from '../memory/packed.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { ModelConfig } from './config.js';
 import type { TensorName } from './layers.js';
-import { layerTensors, numSteps } from './layers.js';
+import { isRouting, layerTensors, numSteps } from './layers.js';
 import { tensorShapes } from './shapes.js';
 
 /** Changes with the layout: a store of another version is imported again. */
@@ -75,7 +75,7 @@ export function planStore(config: ModelConfig, format: StoreFormat): StorePlan {
         tensors.push({ ...shared, layer, name, sharedWith: shared.layer });
         continue;
       }
-      const type = shape.length === 1 ? 'float32' : packedTypes[format];
+      const type = shape.length === 1 || isRouting(name) ? 'float32' : packedTypes[format];
       const regions = planRegions(type, shape, offset);
       const rows = sources.map((source) => ({ name: source, rows: sourceShapes.get(source)![0]! }));
       const tensor = { layer, name, shape, type, sources: rows, regions };

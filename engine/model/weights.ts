@@ -2,8 +2,10 @@
  * Weights by the engine's own names, whatever file they lie in.
  *
  * Names: `embed.tokens`, `embed.positions`, `embed.project`; per layer i `layers.i.` + `attentionNorm`, `query`, `key`,
- * `value`, `output`, `ffnNorm`, `gate`, `up`, `down`; `final.norm`, `head.project`, `head.tokens` (absent when tied);
- * each followed by `.weight` or `.bias`. Matrices are (out, in), rotary rows in Hugging Face's order (halves).
+ * `value`, `queryNorm`, `keyNorm`, `output`, `attentionOutNorm`, `ffnNorm`, `gate`, `up`, `down`, `router`, `shared`,
+ * `experts.e.` + `gate`, `up`, `down`, `ffnOutNorm`; `final.norm`, `head.project`, `head.tokens` (absent when tied);
+ * each followed by `.weight` or `.bias`. Matrices are (out, in), rotary rows in Hugging Face's order (halves); a norm multiplies
+ * by its weight, whatever a file leaves out of it.
  */
 import type { ModelConfig } from './config.js';
 

@@ -13,7 +13,16 @@ import { type PackedType, packedRowBytes } from '../memory/packed.js';
 import type { Fractions } from '../memory/placement.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { ModelConfig } from '../model/config.js';
-import { layerKind, layerTensors, numSteps, queryKeySize, valueSize } from '../model/layers.js';
+import {
+  denseFfnSize,
+  isRouting,
+  layerKind,
+  layerTensors,
+  mayStream,
+  numSteps,
+  queryKeySize,
+  valueSize,
+} from '../model/layers.js';
 import { allOn, DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type PolicySizes } from './policy.js';
 
 const KV_SHARE = 0.4;
@@ -63,7 +72,9 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   };
   const free = budgetBytes - bytes.kv - bytes.activations - bytes.workspace - bytes.fixed;
   const resident = free >= total;
-  const buffers = resident ? 0 : DEFAULT_BUFFERS * (partBytes + ALIGNMENT_BYTES);
+  // Experts have a ring of their own, which is read while the other's parts wait.
+  const rings = config.experts ? 2 : 1;
+  const buffers = resident ? 0 : rings * DEFAULT_BUFFERS * (partBytes + ALIGNMENT_BYTES);
   if (free < buffers) throw tooSmall(request, budgetBytes - free + buffers);
   const weights = resident ? total : free - buffers;
   const share = weights / total;
@@ -85,12 +96,11 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   };
 }
 
-/** Bytes of the matrices that every sweep reads: all but the embeddings, which are read by the row. */
+/** Bytes of the matrices that stream: all but the embeddings, which are read by the row. */
 export function streamedBytes(config: ModelConfig, type: PackedType): number {
   let bytes = 0;
-  for (const { shape, name } of decoderAndHead(config)) {
-    if (shape.length === 2 && name !== 'project') bytes += shape[0]! * packedRowBytes(type, shape[1]!);
-  }
+  for (const { shape } of decoderAndHead(config).filter(mayStream))
+    bytes += shape[0]! * packedRowBytes(type, shape[1]!);
   return bytes;
 }
 
@@ -136,10 +146,12 @@ function spread(
 function fixedBytes(config: ModelConfig, type: PackedType): number {
   let bytes = 0;
   const stays = [...decoderAndHead(config), ...layerTensors(config, 0).filter(({ name }) => name !== 'tokens')];
-  for (const { shape, name } of stays) {
+  for (const tensor of stays) {
+    const { shape, name } = tensor;
     if (shape.length === 1) bytes += 4 * shape[0]! + BLOCK_BYTES;
     else bytes += ALIGNMENT_BYTES;
-    if (name === 'project' || name === 'positions') bytes += shape[0]! * packedRowBytes(type, shape[1]!);
+    if (shape.length === 1 || mayStream(tensor)) continue;
+    bytes += shape[0]! * packedRowBytes(isRouting(name) ? 'float32' : type, shape[1]!);
   }
   return bytes;
 }
@@ -158,7 +170,9 @@ function sweepRows(maxRows: number, gpuBatchSize: number, contextTokens: number)
 export function activationRowBytes(config: ModelConfig): number {
   const qkv = queryKeySize(config) + valueSize(config);
   const attended = config.numHeads * config.headDim;
-  return 4 * (4 * config.hiddenSize + 2 * qkv + attended + 2 * config.ffnSize);
+  const routed = config.experts ? 3 * config.hiddenSize + config.experts.count : 0;
+  const ffnSize = Math.max(denseFfnSize(config), config.ffnSize);
+  return 4 * (4 * config.hiddenSize + 2 * qkv + attended + 2 * ffnSize + routed);
 }
 
 /** Parts widened to float32 for a product (gate and up at once), and a head's logits. */

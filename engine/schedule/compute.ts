@@ -34,7 +34,7 @@ export function residentCompute(backend: Backend, config: ModelConfig, layers: r
       const gathered = gatherRows(embedding.tokens!, tokens);
       return placeRows(backend, config, gathered, positions, embedding);
     },
-    project: (layer, hidden, positions) => backend.project(layers[layer + 1]!, hidden, positions),
+    project: (layer, hidden, positions) => backend.project(layer, layers[layer + 1]!, hidden, positions),
     finish: (layer, hidden, attended) => backend.finish(layers[layer + 1]!, hidden, attended),
     async logits(request) {
       if (!request) return undefined;
@@ -45,7 +45,7 @@ export function residentCompute(backend: Backend, config: ModelConfig, layers: r
   };
 }
 
-/** Embeddings to the hidden size, with learned positions where the model has them. */
+/** Embeddings to the hidden size, scaled, with learned positions where the model has them. @param gathered is overwritten */
 export async function placeRows(
   backend: Backend,
   config: ModelConfig,
@@ -53,6 +53,8 @@ export async function placeRows(
   positions: Int32Array,
   { project, positions: table }: { readonly project?: PackedMatrix; readonly positions?: PackedMatrix },
 ): Promise<Float32Array> {
+  const { embeddingScale } = config;
+  if (embeddingScale !== undefined) for (let i = 0; i < gathered.length; i++) gathered[i]! *= embeddingScale;
   const hidden = project ? await backend.multiply(gathered, project) : gathered;
   if (config.positions.kind !== 'learned') return hidden;
   const { offset } = config.positions;

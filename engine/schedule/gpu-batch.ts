@@ -7,6 +7,7 @@
 import type { Backend, Projection } from '../backends/backend.js';
 import type { KvCache, KvLayer } from '../memory/kv-cache.js';
 import { lengthMask } from '../memory/kv-layout.js';
+import { windowOf, windowsOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
@@ -29,10 +30,12 @@ export interface SweepRows {
   readonly positions: Int32Array;
   readonly live: number;
   readonly newcomers: readonly NewcomerRows[];
-  /** (live, cached positions): which cached positions each live row sees. */
-  readonly mask: Float32Array;
+  /** By window: (live, cached positions), which cached positions each live row sees. */
+  readonly masks: ReadonlyMap<number | undefined, Float32Array>;
   readonly longest: number;
 }
+
+const NO_MASK = new Float32Array(0);
 
 export class GpuBatch {
   private readonly live: GenerateSequence[] = [];
@@ -70,7 +73,9 @@ export class GpuBatch {
       positions: Int32Array.from(positions),
       live,
       newcomers,
-      mask: live > 0 ? lengthMask(lengths) : new Float32Array(0),
+      masks: new Map(
+        Array.from(live > 0 ? windowsOf(this.config) : [], (window) => [window, lengthMask(lengths, window)]),
+      ),
       longest: Math.max(0, ...lengths),
     };
   }
@@ -100,8 +105,9 @@ export class GpuBatch {
     cached: KvLayer,
     rows: SweepRows,
     projection: Projection,
-    { into, firstRow }: { readonly into: Float32Array; readonly firstRow: number },
+    { into, firstRow, layer }: { readonly into: Float32Array; readonly firstRow: number; readonly layer: number },
   ): Promise<void> {
+    const window = windowOf(this.config, layer);
     this.live.forEach(({ length }, slot) => {
       cached.write(projection, { slot, position: length - 1, start: slot, end: slot + 1 });
     });
@@ -110,15 +116,17 @@ export class GpuBatch {
     });
     await cached.store();
     const width = this.config.numHeads * this.config.headDim;
-    const [queryWidth, maskWidth] = [queryKeySize(this.config), rows.mask.length / rows.live];
+    const whole = rows.masks.get(window) ?? NO_MASK;
+    const [queryWidth, maskWidth] = [queryKeySize(this.config), whole.length / rows.live];
     for (const { firstSlot, endSlot, blocks } of cached.groups(rows.live, rows.longest)) {
       const queries = projection.queryKey.subarray(firstSlot * queryWidth, endSlot * queryWidth);
-      const mask = rows.mask.subarray(firstSlot * maskWidth, endSlot * maskWidth);
+      const mask = whole.subarray(firstSlot * maskWidth, endSlot * maskWidth);
       const attended = await backend.attendCache(queries, blocks, endSlot - firstSlot, mask);
       into.set(attended, (firstRow + firstSlot) * width);
     }
-    for (const { sequence, start, end } of rows.newcomers) {
-      const attended = await this.attendNewcomer(backend, sequence, start, end, projection);
+    for (const newcomer of rows.newcomers) {
+      const { start } = newcomer;
+      const attended = await this.attendNewcomer(backend, newcomer, projection, window);
       into.set(attended, (firstRow + start) * width);
     }
   }
@@ -146,15 +154,16 @@ export class GpuBatch {
 
   private async attendNewcomer(
     backend: Backend,
-    sequence: Sequence,
-    start: number,
-    end: number,
+    { sequence, start, end }: NewcomerRows,
     { queryKey, value }: Projection,
+    window: number | undefined,
   ): Promise<Float32Array> {
     const [width, valueWidth] = [queryKeySize(this.config), valueSize(this.config)];
     const keys = queryKey.subarray(start * width, end * width);
     const values = value.subarray(start * valueWidth, end * valueWidth);
-    if (sequence.kind === 'score') return backend.attendRows(keys, keys, values, treeMask(sequence.tree.parents));
+    if (sequence.kind === 'score') {
+      return backend.attendRows(keys, keys, values, treeMask(sequence.tree.parents, window));
+    }
     const attended = new Float32Array((end - start) * this.config.numHeads * this.config.headDim);
     for (let from = 0; from < end - start; from += ATTENTION_TILE) {
       const to = Math.min(end - start, from + ATTENTION_TILE);
@@ -162,7 +171,7 @@ export class GpuBatch {
         keys.subarray(from * width, to * width),
         keys.subarray(0, to * width),
         values.subarray(0, to * valueWidth),
-        causalMask(from, to - from),
+        causalMask(from, to - from, window),
       );
       attended.set(tile, from * this.config.numHeads * this.config.headDim);
     }

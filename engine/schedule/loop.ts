@@ -135,7 +135,7 @@ async function sweep(
         for (const { batch, rows, firstRow } of cells) {
           const own = rowsOf(config, projection, firstRow, rows.tokens.length);
           const cached = await trace.wait('kvRead', nextKv);
-          await batch.attend(backend, cached, rows, own, { into: attended, firstRow });
+          await batch.attend(backend, cached, rows, own, { into: attended, firstRow, layer });
         }
       });
       const residual = await parked.restore();

@@ -4,10 +4,11 @@
  */
 import type { Backend, HeadResult, LayerWeights } from '../backends/backend.js';
 import { type PackedMatrix, widen } from '../memory/packed.js';
-import type { LoadedPart, WeightStream } from '../memory/weight-stream.js';
-import type { ModelConfig } from '../model/config.js';
-import type { TensorName } from '../model/layers.js';
+import type { LoadedPart, PartSource, WeightStream } from '../memory/weight-stream.js';
+import type { Experts, ModelConfig } from '../model/config.js';
+import { denseFfnSize, type ExpertPart, queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { headInput, type LayerCompute, placeRows } from './compute.js';
+import { addShares, routeRows, scaleBySigmoid, takeRows } from './experts.js';
 import { mergeHeads } from './merge-heads.js';
 
 /** What of a model stays in memory. */
@@ -18,15 +19,22 @@ export interface ResidentRows {
   embeddings(ids: Int32Array): Promise<Float32Array>;
 }
 
+/** What does not stay. */
+export interface StreamedRows {
+  /** What every sweep uses, in its order. */
+  readonly stream: WeightStream;
+  /** What a layer uses of these experts, in their order, once. */
+  openExperts(layer: number, experts: readonly number[]): WeightStream;
+}
+
 export function streamedCompute(
   backend: Backend,
   config: ModelConfig,
   resident: ResidentRows,
-  stream: WeightStream,
+  { stream, openExperts }: StreamedRows,
 ): LayerCompute {
-  const { hiddenSize, ffnSize, numHeads, headDim } = config;
+  const { hiddenSize, numHeads, headDim, norm: norms } = config;
   const headLayer = config.numLayers + 1;
-  const preNorm = config.norm.placement === 'pre';
   const vector = (layer: number, name: TensorName) => {
     const matrix = resident.layers[layer]![name];
     return matrix && widen(matrix);
@@ -34,6 +42,7 @@ export function streamedCompute(
 
   /** Calls `use` with every part of a tensor, resident rows first, one after another. */
   async function eachPart(
+    source: PartSource,
     layer: number,
     names: readonly TensorName[],
     use: (parts: readonly PackedMatrix[], firstRow: number) => Promise<void>,
@@ -44,10 +53,10 @@ export function streamedCompute(
       await use(kept as PackedMatrix[], 0);
       row = kept[0].shape[0]!;
     }
-    for (let left = stream.count(layer, names[0]!); left > 0; left--) {
+    for (let left = source.count(layer, names[0]!); left > 0; left--) {
       const parts: LoadedPart[] = [];
       try {
-        for (const name of names) parts.push(await stream.take(layer, name));
+        for (const name of names) parts.push(await source.take(layer, name));
         await use(
           parts.map(({ matrix }) => matrix),
           row,
@@ -61,15 +70,17 @@ export function streamedCompute(
 
   /** input Wᵀ + b, part by part: (rows, outSize). */
   async function linear(
-    layer: number,
-    name: TensorName,
+    source: PartSource,
+    {
+      layer,
+      name,
+      bias,
+    }: { readonly layer: number; readonly name: TensorName; readonly bias?: Float32Array | undefined },
     input: Float32Array,
-    outSize: number,
-    inSize: number,
-    bias?: Float32Array,
+    [outSize, inSize]: readonly [number, number],
   ): Promise<Float32Array> {
     const result = new Float32Array((input.length / inSize) * outSize);
-    await eachPart(layer, [name], async ([part], firstRow) => {
+    await eachPart(source, layer, [name], async ([part], firstRow) => {
       const rows = part!.shape[0]!;
       const product = await backend.multiply(input, part!, bias?.subarray(firstRow, firstRow + rows));
       putColumns(result, outSize, product, firstRow);
@@ -77,24 +88,65 @@ export function streamedCompute(
     return result;
   }
 
-  async function feedForward(layer: number, input: Float32Array): Promise<Float32Array> {
-    const inner = new Float32Array((input.length / hiddenSize) * ffnSize);
-    const names: TensorName[] = config.ffn.kind === 'gated' ? ['gate', 'up'] : ['up'];
-    const upBias = vector(layer, 'upBias');
-    await eachPart(layer, names, async (parts, firstRow) => {
+  /** @param network begins the names of its tensors */
+  async function feedForward(
+    source: PartSource,
+    layer: number,
+    network: '' | `experts.${number}.`,
+    input: Float32Array,
+    size: number,
+  ): Promise<Float32Array> {
+    const inner = new Float32Array((input.length / hiddenSize) * size);
+    const named = (part: ExpertPart): TensorName => `${network}${part}`;
+    const biased = (part: ExpertPart) => (network === '' ? vector(layer, `${part}Bias`) : undefined);
+    const names = config.ffn.kind === 'gated' ? [named('gate'), named('up')] : [named('up')];
+    const [gateBias, upBias] = [biased('gate'), biased('up')];
+    await eachPart(source, layer, names, async (parts, firstRow) => {
       const up = parts.at(-1)!;
+      const endRow = firstRow + up.shape[0]!;
       const product = await backend.feed(input, {
         up,
         ...(parts.length > 1 && { gate: parts[0]! }),
-        ...(upBias && { upBias: upBias.subarray(firstRow, firstRow + up.shape[0]!) }),
+        ...(upBias && { upBias: upBias.subarray(firstRow, endRow) }),
+        ...(gateBias && { gateBias: gateBias.subarray(firstRow, endRow) }),
       });
-      putColumns(inner, ffnSize, product, firstRow);
+      putColumns(inner, size, product, firstRow);
     });
-    return linear(layer, 'down', inner, hiddenSize, ffnSize, vector(layer, 'downBias'));
+    return linear(source, { layer, name: named('down'), bias: biased('down') }, inner, [hiddenSize, size]);
   }
 
-  const norm = (layer: number, name: 'attentionNorm' | 'ffnNorm', hidden: Float32Array) =>
-    backend.norm(hidden, vector(layer, name)!, vector(layer, `${name}Bias`));
+  /** What every row uses, and on it what each row's experts add. Only experts that some row chose are read. */
+  async function mixture(layer: number, input: Float32Array, experts: Experts): Promise<Float32Array> {
+    const { router, shared } = resident.layers[layer]!;
+    const chosen = routeRows(await backend.multiply(input, router!), experts);
+    const size = denseFfnSize(config);
+    const sum = size > 0 ? await feedForward(stream, layer, '', input, size) : new Float32Array(input.length);
+    if (shared) scaleBySigmoid(sum, hiddenSize, await backend.multiply(input, shared));
+    const source = openExperts(
+      layer,
+      chosen.map(({ expert }) => expert),
+    );
+    try {
+      source.fill();
+      for (const own of chosen) {
+        const rows = takeRows(input, hiddenSize, own.rows);
+        const output = await feedForward(source, layer, `experts.${own.expert}.`, rows, config.ffnSize);
+        addShares(sum, hiddenSize, own, output);
+      }
+    } finally {
+      await source.close();
+    }
+    return sum;
+  }
+
+  const secondHalf = (layer: number, input: Float32Array) =>
+    config.experts ? mixture(layer, input, config.experts) : feedForward(stream, layer, '', input, config.ffnSize);
+
+  const norm = (
+    layer: number,
+    name: 'attentionNorm' | 'attentionOutNorm' | 'ffnNorm' | 'ffnOutNorm',
+    hidden: Float32Array,
+  ) => backend.norm(hidden, vector(layer, name)!, vector(layer, `${name}Bias`));
 
   return {
     async embed(tokens, positions) {
@@ -104,25 +156,43 @@ export function streamedCompute(
 
     async project(layer, hidden, positions) {
       const at = layer + 1;
-      const input = preNorm ? await norm(at, 'attentionNorm', hidden) : hidden;
-      const width = (config.numHeads + 2 * config.numKvHeads) * headDim;
-      return backend.rotate(await linear(at, 'qkv', input, width, hiddenSize, vector(at, 'qkvBias')), positions);
+      const input = norms.placement === 'post' ? hidden : await norm(at, 'attentionNorm', hidden);
+      const width = queryKeySize(config) + valueSize(config);
+      const qkv = { layer: at, name: 'qkv', bias: vector(at, 'qkvBias') } as const;
+      return backend.rotate(
+        layer,
+        resident.layers[at]!,
+        await linear(stream, qkv, input, [width, hiddenSize]),
+        positions,
+      );
     },
 
     async finish(layer, hidden, attended) {
       const at = layer + 1;
-      const output = await linear(at, 'output', attended, hiddenSize, numHeads * headDim, vector(at, 'outputBias'));
-      const mixed = add(hidden, output);
-      const residual = preNorm ? mixed : await norm(at, 'attentionNorm', mixed);
-      const input = preNorm ? await norm(at, 'ffnNorm', residual) : residual;
-      const result = add(residual, await feedForward(at, input));
-      return preNorm ? result : norm(at, 'ffnNorm', result);
+      const wo = { layer: at, name: 'output', bias: vector(at, 'outputBias') } as const;
+      const output = await linear(stream, wo, attended, [hiddenSize, numHeads * headDim]);
+      switch (norms.placement) {
+        case 'pre': {
+          const mixed = add(hidden, output);
+          const input = await norm(at, 'ffnNorm', config.parallelResidual ? hidden : mixed);
+          return add(mixed, await secondHalf(at, input));
+        }
+        case 'post': {
+          const mixed = await norm(at, 'attentionNorm', add(hidden, output));
+          return norm(at, 'ffnNorm', add(mixed, await secondHalf(at, mixed)));
+        }
+        case 'both': {
+          const mixed = add(hidden, await norm(at, 'attentionOutNorm', output));
+          const result = await secondHalf(at, await norm(at, 'ffnNorm', mixed));
+          return add(mixed, await norm(at, 'ffnOutNorm', result));
+        }
+      }
     },
 
     async logits(request) {
       const input = request && (await headInput(backend, request.hidden, resident.layers[headLayer]!));
       const parts: { firstRow: number; result: HeadResult }[] = [];
-      await eachPart(headLayer, ['tokens'], async ([part], firstRow) => {
+      await eachPart(stream, headLayer, ['tokens'], async ([part], firstRow) => {
         if (!request) return;
         const rows = part!.shape[0]!;
         const { targets } = request;

@@ -53,20 +53,33 @@ export function tokenTree(
   return { tokens: asTokens!, positions: asPositions!, parents: asParents!, options };
 }
 
-/** (rows, rows): row i sees its ancestors and itself. */
-export function treeMask(parents: Int32Array): Float32Array {
+/**
+ * (rows, rows): row i sees its ancestors and itself.
+ *
+ * @param window rows that one sees at most, itself included
+ */
+export function treeMask(parents: Int32Array, window = Number.POSITIVE_INFINITY): Float32Array {
   const rows = parents.length;
   const mask = new Float32Array(rows * rows).fill(MASKED);
   for (let row = 0; row < rows; row++) {
-    for (let seen = row; seen >= 0; seen = parents[seen]!) mask[row * rows + seen] = 0;
+    for (let seen = row, left = window; seen >= 0 && left > 0; seen = parents[seen]!, left--)
+      mask[row * rows + seen] = 0;
   }
   return mask;
 }
 
-/** (rows, keys) of rows [start, start + rows) of a plain sequence: each sees those before it and itself. */
-export function causalMask(start: number, rows: number): Float32Array {
+/**
+ * (rows, keys) of rows [start, start + rows) of a plain sequence: each sees those before it and itself.
+ *
+ * @param window rows that one sees at most, itself included
+ */
+export function causalMask(start: number, rows: number, window = Number.POSITIVE_INFINITY): Float32Array {
   const keys = start + rows;
   const mask = new Float32Array(rows * keys);
-  for (let row = 0; row < rows; row++) mask.fill(MASKED, row * keys + start + row + 1, (row + 1) * keys);
+  for (let row = 0; row < rows; row++) {
+    const end = start + row + 1;
+    mask.fill(MASKED, row * keys, row * keys + Math.max(0, end - window));
+    mask.fill(MASKED, row * keys + end, (row + 1) * keys);
+  }
   return mask;
 }

@@ -4,7 +4,7 @@
  * Adding a family is adding a declaration to the list in `index.ts`.
  */
 import { EngineError } from '../../errors.js';
-import type { ModelConfig } from '../config.js';
+import type { Activation, ModelConfig } from '../config.js';
 import type { Fields } from '../json.js';
 
 export interface Family {
@@ -37,24 +37,52 @@ export interface GgufFacts {
   readonly ropeFactors: readonly number[] | undefined;
 }
 
-/** The engine's name of a module (`layers.{i}.query`, without `.weight` or `.bias`) and the file's. */
+/** The engine's name of a module (`layers.{i}.experts.{e}.up`, without `.weight` or `.bias`) and the file's. */
 export type Places = Readonly<Record<string, string | Place>>;
 
+/** A tensor of the engine within a tensor of the file. */
 export interface Place {
   readonly name: string;
-  /** For a row of the engine's tensor, the row of the file's. */
-  readonly fileRow: (config: ModelConfig, row: number) => number;
+  /** For a row of the engine's tensor, the row of the file's, where they differ. @param expert of a tensor that has one */
+  readonly fileRow?: (config: ModelConfig, row: number, expert: number) => number;
+  /** Shape of the file's tensor, where it differs from the engine's. */
+  readonly fileShape?: (config: ModelConfig, shape: readonly number[]) => readonly number[];
+  /** What the file leaves out of each value. */
+  readonly plus?: number;
+}
+
+/** A tensor's place, and which expert it belongs to. */
+export interface FoundPlace extends Place {
+  readonly expert: number;
 }
 
 /** The file's module for a tensor of the engine. @param prefix what stands for `{prefix}`. */
-export function placeOf(places: Places, name: string, prefix: string): Place | { readonly name: string } | undefined {
+export function placeOf(places: Places, name: string, prefix: string): FoundPlace | undefined {
   const dot = name.lastIndexOf('.');
-  const layer = /^layers\.(\d+)\./.exec(name)?.[1];
-  const module = name.slice(0, dot).replace(/^layers\.\d+\./, 'layers.{i}.');
+  const layer = /^layers\.(\d+)\./.exec(name)?.[1] ?? '';
+  const expert = /\.experts\.(\d+)\./.exec(name)?.[1] ?? '';
+  const module = name
+    .slice(0, dot)
+    .replace(/^layers\.\d+\./, 'layers.{i}.')
+    .replace(/\.experts\.\d+\./, '.experts.{e}.');
   const place = Object.hasOwn(places, module) ? places[module] : undefined;
   if (place === undefined) return undefined;
   const { name: pattern, ...rest } = typeof place === 'string' ? { name: place } : place;
-  return { name: pattern.replace('{prefix}', prefix).replace('{i}', layer ?? '') + name.slice(dot), ...rest };
+  const found = pattern.replace('{prefix}', prefix).replace('{i}', layer).replace('{e}', expert);
+  return { name: found + name.slice(dot), ...rest, expert: Number(expert) };
+}
+
+/** Some rows of a larger tensor: where they begin, and how many rows it has. */
+export function rowsWithin(
+  name: string,
+  firstRow: (config: ModelConfig) => number,
+  rows: (config: ModelConfig) => number,
+): Place {
+  return {
+    name,
+    fileRow: (config, row) => firstRow(config) + row,
+    fileShape: (config, shape) => [rows(config), ...shape.slice(1)],
+  };
 }
 
 /** @throws UNSUPPORTED, naming what was found and what is supported. */
@@ -72,6 +100,27 @@ export function choice<T extends string>(fields: Fields, key: string, choices: r
   const known = choices.find((value) => value === found);
   if (known === undefined) throw unsupported(fields.source, key, found, choices);
   return known;
+}
+
+const activations: Readonly<Record<string, Activation>> = {
+  silu: 'silu',
+  relu: 'relu',
+  gelu: 'gelu',
+  gelu_new: 'geluTanh',
+  gelu_fast: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+};
+
+/** A feed-forward network's activation, by its name in config.json. @throws UNSUPPORTED, with those there are. */
+export function activationOf(fields: Fields, key: string, fallback: string): Activation {
+  return activations[choice(fields, key, Object.keys(activations), fallback)]!;
+}
+
+/** A number that null switches off. */
+export function numberOrNull(fields: Fields, key: string, fallback: number | undefined): number | undefined {
+  const found = fields.raw(key);
+  if (found === null || (found === undefined && fallback === undefined)) return undefined;
+  return fields.number(key, fallback);
 }
 
 /** A number that must divide another. @throws BAD_WEIGHTS naming both. */
