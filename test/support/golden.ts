@@ -35,6 +35,17 @@ export const goldenModels = [
   'models/llama-tied-rope3',
   'models/opt',
   'models/opt-350m-style',
+  'models/qwen2',
+  'models/qwen3',
+  'models/mistral',
+  'models/gpt_neox',
+  'models/gpt_neox-sequential',
+  'models/phi3',
+  'models/phi3-partial-rotary',
+  'models/gemma2',
+  'models/mixtral',
+  'models/qwen2_moe',
+  'models/qwen3_moe',
   'stories260k',
 ] as const;
 

@@ -153,9 +153,9 @@ describe('Hugging Face configuration', () => {
     ],
     [
       'another activation',
-      { hidden_act: 'gelu' },
+      { hidden_act: 'mish' },
       'UNSUPPORTED',
-      /hidden_act: found "gelu"; supported: "silu", "relu"/,
+      /hidden_act: found "mish"; supported: "silu", "relu", "gelu"/,
     ],
     [
       'another rotary scaling',
@@ -272,7 +272,13 @@ describe('GGUF configuration', () => {
       'UNSUPPORTED',
       /general\.architecture is "mamba"; supported families are llama/,
     ],
-    ['experts', { 'llama.expert_count': 8 }, undefined, 'UNSUPPORTED', /llama\.expert_count: found 8; supported: 0/],
+    [
+      'more experts for a row than there are',
+      { 'llama.expert_count': 2, 'llama.expert_used_count': 3 },
+      undefined,
+      'BAD_WEIGHTS',
+      /a row uses 3 experts, and there are 2/,
+    ],
     [
       'rotation of a part of the head',
       { 'llama.rope.dimension_count': 32 },

@@ -4,10 +4,28 @@ import type { ModelConfig } from '../config.js';
 import { fieldsOf, isRecord } from '../json.js';
 import type { Family, GgufDeclaration, GgufFacts, HfDeclaration } from './family.js';
 import { unsupported } from './family.js';
+import { gemma2, gemma3 } from './gemma.js';
+import { gptNeox } from './gpt-neox.js';
 import { llama } from './llama.js';
+import { mistral, mixtral } from './mistral.js';
 import { opt } from './opt.js';
+import { phi3 } from './phi3.js';
+import { qwen2, qwen2Moe, qwen3, qwen3Moe } from './qwen.js';
 
-export const families: readonly Family[] = [llama, opt];
+export const families: readonly Family[] = [
+  llama,
+  opt,
+  qwen2,
+  qwen3,
+  mistral,
+  gptNeox,
+  phi3,
+  gemma2,
+  gemma3,
+  mixtral,
+  qwen2Moe,
+  qwen3Moe,
+];
 
 export interface Described<Declaration> {
   readonly config: ModelConfig;
