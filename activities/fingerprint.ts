@@ -23,7 +23,7 @@ export async function identify(pipeline: Pipeline, model: OpenModel, cacheDir: s
   const { work, engine, limit, seed, columns, name } = pipeline;
   const values = new Map<string, string>([
     ['model', model.weights.identity],
-    ['engine numerics', numericsOf[engine.backend]],
+    ['engine numerics', numericsOf(engine.backend, engine.computeBits)],
     ['limit', limit === null ? 'none' : String(limit)],
     ['seed', String(seed)],
     ['columns', JSON.stringify(columns)],

@@ -65,7 +65,7 @@ export async function prepareRunDirectory(options: PrepareOptions): Promise<RunF
       pipeline,
       modelPath,
       modelFacts: factsOf(model, modelPath),
-      engineVersion: engineVersion(numericsOf[pipeline.engine.backend]),
+      engineVersion: engineVersion(numericsOf(pipeline.engine.backend, pipeline.engine.computeBits)),
       command,
       createdAt: before?.createdAt ?? Date.now(),
     };

@@ -2,6 +2,7 @@
  * Option values as commander reads them: a wrong one is refused with what was found and what is allowed.
  */
 import { InvalidArgumentError } from 'commander';
+import type { ComputeBits } from '../engine/backends/backend.js';
 import type { WeightBits } from '../engine/policy/policy.js';
 
 /** A whole number of at least `least`. */
@@ -38,6 +39,13 @@ export function weightBits(text: string): WeightBits {
   const bits = ([4, 8, 16, 32] as const).find((known) => text === `${known}`);
   if (bits !== undefined) return bits;
   throw new InvalidArgumentError('It must be 4, 8, 16 or 32.');
+}
+
+/** Of the products. */
+export function computeBits(text: string): ComputeBits {
+  const bits = ([8, 32] as const).find((known) => text === `${known}`);
+  if (bits !== undefined) return bits;
+  throw new InvalidArgumentError('It must be 8 or 32.');
 }
 
 /** For options that may be given several times. */

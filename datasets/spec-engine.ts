@@ -18,6 +18,8 @@ export interface EngineSettings {
   /** Where offload stores are made, absolute; default: in the cache. */
   readonly offloadDir?: string;
   readonly weightBits?: 4 | 8 | 16 | 32;
+  /** Of the products; 8 is faster on a processor with VNNI. */
+  readonly computeBits?: 8 | 32;
   /** Longest sequence to make room for, prompt and completion together. */
   readonly contextTokens?: number;
 }
@@ -44,6 +46,7 @@ export const engineSchema = z
     diskMemory: size.optional(),
     offloadDir: z.string().min(1).optional(),
     weightBits: z.literal([4, 8, 16, 32]).optional(),
+    computeBits: z.literal([8, 32]).optional(),
     contextTokens: count.optional(),
   })
   .prefault({});

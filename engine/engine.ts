@@ -31,7 +31,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const trace = new Trace(options.timeline);
   const threads = options.threads ?? availableParallelism();
   const openBackend = async (config: ModelConfig) =>
-    timedBackend(await open(config, { threads }), (seconds) => trace.kernel(seconds));
+    timedBackend(await open(config, { threads, computeBits: options.computeBits }), (seconds) => trace.kernel(seconds));
   const model = await loadModel(options, openBackend, trace);
   const { config, tokenizer, policy, memory, compute, backend } = model;
   let last: Promise<unknown> = Promise.resolve();

@@ -2,13 +2,15 @@
  * From options to a model that is ready to compute: all in memory, or from an offload store within a budget.
  */
 import type { Backend, LayerWeights } from './backends/backend.js';
+import { EngineError } from './errors.js';
 import type { RunMemory } from './memory/kv-tiers.js';
 import { openOffloaded } from './memory/offloaded.js';
 import { gatherRows } from './memory/packed.js';
-import { loadResident, residentBytes } from './memory/resident.js';
+import { residentBytes, residentLoader } from './memory/resident.js';
 import { openTiers } from './memory/tier.js';
 import { noStream } from './memory/weight-stream.js';
 import type { ModelConfig } from './model/config.js';
+import { numSteps } from './model/layers.js';
 import { openModel } from './model/open.js';
 import { packedTypes } from './model/store.js';
 import { openStore } from './model/store-read.js';
@@ -51,6 +53,8 @@ export async function loadModel(
   // Weights of so many bits are those of a store, even where all of it fits in memory.
   const offloads =
     device === 'sim' || hostMemoryBytes !== undefined || weightBits !== undefined || policy?.weights !== undefined;
+  if (offloads && options.computeBits === 8)
+    throw noByteProducts('weights of an offload store', 'budget and weight bits');
   return offloads ? loadOffloaded(options, openBackend, trace) : loadInMemory(options, openBackend);
 }
 
@@ -60,17 +64,19 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
   checkPolicy(policy, memory.computeTier);
   const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
   const { config, identity } = weights;
-  const layers = await loadResident(config, weights);
-  await weights.close();
-  const lease = memory.tiers.cpu.reserve(residentBytes(layers), 'the weights');
+  if (config.experts && options.computeBits === 8) throw noByteProducts('experts', 'compute bits');
+  const lease = memory.tiers.cpu.reserve(residentBytes(config), 'the weights');
   const backend = await openBackend(config);
+  const load = residentLoader(config, weights);
+  const compute = await (config.experts ? residentExperts : residentCompute)(backend, config, load);
+  await weights.close();
   return {
     config,
     tokenizer,
     identity,
     policy,
     memory,
-    compute: config.experts ? residentExperts(backend, config, layers) : residentCompute(backend, config, layers),
+    compute,
     contextTokens: config.maxPositions,
     passRows: Number.POSITIVE_INFINITY,
     backend,
@@ -140,9 +146,20 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
 }
 
 /** Rows go to the experts that they choose, which the layers in pieces know how to do; nothing streams. */
-function residentExperts(backend: Backend, config: ModelConfig, layers: readonly LayerWeights[]): LayerCompute {
+async function residentExperts(
+  backend: Backend,
+  config: ModelConfig,
+  load: (step: number) => Promise<LayerWeights>,
+): Promise<LayerCompute> {
+  const layers: LayerWeights[] = [];
+  for (let step = 0; step < numSteps(config); step++) layers.push(await load(step));
   const embeddings = async (ids: Int32Array) => gatherRows(layers[0]!.tokens!, ids);
   return streamedCompute(backend, config, { layers, embeddings }, { stream: noStream(), openExperts: noStream });
+}
+
+function noByteProducts(what: string, change: string): EngineError {
+  const message = `8-bit products: not for ${what}, which come in pieces; leave out the ${change}`;
+  return new EngineError('UNSUPPORTED', message, { computeBits: 8 });
 }
 
 function wantedOf(options: EngineOptions) {

@@ -3,9 +3,20 @@
  *
  * Apart from the backends, so that a run can be identified without opening a model.
  */
+import type { ComputeBits } from './backends/backend.js';
+import { EngineError } from './errors.js';
 import type { EngineOptions } from './requests.js';
 
-export const numericsOf: Readonly<Record<EngineOptions['backend'], string>> = {
-  onnx: 'onnx-fp32-1',
-  reference: 'reference-1',
-};
+const names = { onnx: { 32: 'onnx-fp32-2', 8: 'onnx-int8-1' }, reference: { 32: 'reference-1' } } as const;
+
+/** @throws BAD_INPUT where a backend cannot compute with so many bits. */
+export function numericsOf(backend: EngineOptions['backend'], computeBits: ComputeBits = 32): string {
+  const own: Readonly<Partial<Record<ComputeBits, string>>> = names[backend];
+  const name = own[computeBits];
+  if (name) return name;
+  const known = Object.keys(own).join(' or ');
+  throw new EngineError('BAD_INPUT', `the ${backend} backend computes with ${known} bits, not ${computeBits}`, {
+    backend,
+    found: computeBits,
+  });
+}

@@ -4,6 +4,7 @@
  * Log-probabilities are natural, over the full vocabulary, before temperature, top-k and top-p.
  */
 
+import type { ComputeBits } from './backends/backend.js';
 import type { TierName } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
 import type { Policy, ScheduleName, WeightBits } from './policy/policy.js';
@@ -164,6 +165,11 @@ export interface EngineOptions {
   readonly offloadDir?: string;
   /** How an offload store made here holds the weights; default 16. */
   readonly weightBits?: WeightBits;
+  /**
+   * Of the products: float32, or 8-bit integers with a scale for each row, faster where the processor has VNNI and all
+   * weights are in memory. Default 32.
+   */
+  readonly computeBits?: ComputeBits;
   /** Where sums of model files are remembered. */
   readonly cacheDir?: string;
   /** Keep every step's time for a timeline. */

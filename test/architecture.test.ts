@@ -27,7 +27,7 @@ const ALLOWED: Readonly<Record<Area, readonly Area[]>> = {
 
 /** One door to each third party. */
 const DOORS: Readonly<Record<string, RegExp>> = {
-  'onnxruntime-node': /^engine\/backends\/onnx\.ts$/,
+  'onnxruntime-node': /^engine\/backends\/onnx-session\.ts$/,
   protobufjs: /^engine\/backends\/onnx-graph\.ts$/,
   tokenizers: /^engine\/model\/tokenizer[\w-]*\.ts$/,
   'apache-arrow': /^datasets\/(shard|source)[\w-]*\.ts$/,

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
+import type { ComputeBits } from '../../engine/backends/backend.js';
 import { DEFAULT_WEIGHT_BITS } from '../../engine/offload-store.js';
 import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
@@ -17,7 +18,7 @@ import { cacheDirectory, DEFAULT_MODEL } from '../bootstrap.js';
 import { byteSize } from '../bytes.js';
 import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
-import { weightBits, wholeNumber } from '../options.js';
+import { computeBits, weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { formatBytes } from '../terminal.js';
 
@@ -35,6 +36,7 @@ interface BenchFlags {
   readonly diskMemory?: number;
   readonly offloadDir?: string;
   readonly weightBits?: WeightBits;
+  readonly computeBits?: ComputeBits;
   readonly gpuBatchSize?: number;
   readonly numGpuBatches?: number;
   readonly schedule?: ScheduleName;
@@ -65,6 +67,7 @@ export function addBench(program: Command): void {
     .option('--disk-memory <size>', 'disk space for the offload store and what of a run lives there', byteSize)
     .option('--offload-dir <dir>', 'where they lie (default: in the cache)')
     .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
+    .option('--compute-bits <bits>', 'of the products: 32, or 8 where the processor has VNNI', computeBits)
     .option('--gpu-batch-size <n>', 'sequences computed together, at most', wholeNumber(1))
     .option('--num-gpu-batches <n>', 'GPU batches that share one read of the weights', wholeNumber(1))
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
@@ -117,7 +120,7 @@ function engineOptions(
   policy: Partial<Policy>,
   flags: BenchFlags,
 ): EngineOptions {
-  const { threads, gpuBatchSize, numGpuBatches, schedule, hostMemory, diskMemory, offloadDir } = flags;
+  const { threads, computeBits, gpuBatchSize, numGpuBatches, schedule, hostMemory, diskMemory, offloadDir } = flags;
   // Random weights are those of a store; without a budget it is in memory as it is.
   const bits = flags.weightBits ?? (flags.dummyWeights ? DEFAULT_WEIGHT_BITS : undefined);
   return {
@@ -130,6 +133,7 @@ function engineOptions(
     cacheDir: cacheDirectory(),
     timeline: flags.trace !== undefined,
     ...(threads !== undefined && { threads }),
+    ...(computeBits !== undefined && { computeBits }),
     ...(gpuBatchSize !== undefined && { gpuBatchSize }),
     ...(numGpuBatches !== undefined && { numGpuBatches }),
     ...(schedule !== undefined && { schedule }),

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
+import type { ComputeBits } from '../../engine/backends/backend.js';
 import type { ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { EngineOptions, GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
 import { byteSize } from '../bytes.js';
@@ -10,7 +11,7 @@ import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
 import { obtainModel } from '../model-pull.js';
 import { prepareOffloadStore } from '../offload.js';
-import { collected, numberBetween, tokenIds, unescaped, weightBits, wholeNumber } from '../options.js';
+import { collected, computeBits, numberBetween, tokenIds, unescaped, weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { openBytesProgress } from '../progress.js';
 import { formatCount } from '../terminal.js';
@@ -33,6 +34,7 @@ interface GenerateFlags {
   readonly hostMemory?: number;
   readonly offloadDir?: string;
   readonly weightBits?: WeightBits;
+  readonly computeBits?: ComputeBits;
   readonly schedule?: ScheduleName;
   readonly overlap: boolean;
   readonly contextTokens?: number;
@@ -61,6 +63,7 @@ export function addGenerate(program: Command): void {
     .option('--host-memory <size>', 'memory for weights, KV cache and buffers; without it all is in memory', byteSize)
     .option('--offload-dir <dir>', 'where an offload store is made (default: in the cache)')
     .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
+    .option('--compute-bits <bits>', 'of the products: 32, or 8 where the processor has VNNI', computeBits)
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
     .option('--no-overlap', 'read and compute in turn')
     .option('--context-tokens <n>', 'longest prompt and completion together to plan memory for', wholeNumber(1))
@@ -98,7 +101,7 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
 }
 
 function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
-  const { backend, overlap, threads, hostMemory, offloadDir, weightBits, schedule, contextTokens } = flags;
+  const { backend, overlap, threads, hostMemory, offloadDir, weightBits, computeBits, schedule, contextTokens } = flags;
   return {
     model,
     backend,
@@ -107,6 +110,7 @@ function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
     ...(hostMemory !== undefined && { hostMemoryBytes: hostMemory }),
     ...(offloadDir !== undefined && { offloadDir }),
     ...(weightBits !== undefined && { weightBits }),
+    ...(computeBits !== undefined && { computeBits }),
     ...(schedule !== undefined && { schedule }),
     ...(contextTokens !== undefined && { contextTokens }),
   };

@@ -72,13 +72,29 @@ export interface FeedParts {
   readonly upBias?: Float32Array;
 }
 
+/** A decoder layer that a backend holds. Its results are overwritten by the next call of the same method of any layer. */
+export interface KeptLayer {
+  /** Norm, queries, keys and values. */
+  project(hidden: Float32Array, positions: Int32Array): Promise<Projection>;
+  /**
+   * The rest of the layer: output product, residuals, norm and feed-forward.
+   * @param attended (rows, numHeads * headDim)
+   * @returns (rows, hiddenSize)
+   */
+  finish(hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
+}
+
 export interface Backend {
   readonly name: string;
   /** Changes whenever the arithmetic does, so that a run never mixes two. */
   readonly numerics: string;
 
-  /** Norm, queries, keys and values of a decoder layer whose weights are whole. @param layer of the decoder, from 0 */
-  project(layer: number, weights: LayerWeights, hidden: Float32Array, positions: Int32Array): Promise<Projection>;
+  /**
+   * Takes over a decoder layer without experts, whose weights are whole and stay.
+   * @param layer of the decoder, from 0
+   * @param weights may be dropped once they are taken over
+   */
+  keep(layer: number, weights: LayerWeights): Promise<KeptLayer>;
 
   /**
    * Attention of one sequence's rows among themselves: row i of the chunk sees the rows that `mask` leaves open.
@@ -107,14 +123,7 @@ export interface Backend {
     mask: Float32Array,
   ): Promise<Float32Array>;
 
-  /**
-   * The rest of a decoder layer whose weights are whole and which has no experts: output product, residuals, norm and
-   * feed-forward.
-   * @returns (rows, hiddenSize)
-   */
-  finish(weights: LayerWeights, hidden: Float32Array, attended: Float32Array): Promise<Float32Array>;
-
-  // The same layer in pieces, for weights that stream by in parts of a few rows.
+  // A layer in pieces, for weights that stream by in parts of a few rows.
 
   /** RMSNorm, or LayerNorm where there is a bias, of rows of hiddenSize. */
   norm(hidden: Float32Array, weight: Float32Array, bias?: Float32Array): Promise<Float32Array>;
@@ -134,8 +143,20 @@ export interface Backend {
   close(): Promise<void>;
 }
 
-/** Opens a backend for one model shape. */
-export type OpenBackend = (config: ModelConfig, options: { readonly threads: number }) => Promise<Backend>;
+export type ComputeBits = 32 | 8;
+
+export interface BackendOptions {
+  readonly threads: number;
+  /** Of the products of kept layers: float32, or integers of 8 bits with a scale for each row. Default 32. */
+  readonly computeBits?: ComputeBits | undefined;
+}
+
+/**
+ * Opens a backend for one model shape.
+ *
+ * @throws UNSUPPORTED if it, or the processor, cannot multiply in so many bits
+ */
+export type OpenBackend = (config: ModelConfig, options: BackendOptions) => Promise<Backend>;
 
 /** Added to a score that must not count. Finite, so that a row that sees nothing yields no NaN. */
 export const MASKED = -1e30;

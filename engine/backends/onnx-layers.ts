@@ -1,7 +1,6 @@
 /**
  * The graphs of a layer: projection, attention (among rows, over the cache), the rest of the layer, and the head.
  *
- * Every weight is an input, in whatever form it is stored; widening it costs less than a tenth of a product of 128 rows.
  * Rows come packed; `rows`, `keys`, `slots` and `part` are sizes known at run time only.
  */
 import { attentionScale, rotaryOf } from '../model/attention.js';
@@ -9,21 +8,19 @@ import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
 import { type Dimension, GraphBuilder } from './onnx-graph.js';
-import { type PackedForm, packedInput } from './onnx-packed.js';
+import type { PackedForm } from './onnx-packed.js';
+import { fedProducts, type Products } from './onnx-products.js';
 
 const MICROSOFT = 'com.microsoft';
 
-/** How a layer's matrices are stored; float32 where nothing is said. */
-export type StoredForms = Readonly<Partial<Record<TensorName, PackedForm>>>;
-
 /** hidden (rows, hiddenSize) -> queryKey, value: norm, joined product, rotation. */
-export function projectGraph(config: ModelConfig, forms: StoredForms): Uint8Array {
+export function projectGraph(config: ModelConfig, products: Products): Uint8Array {
   const { hiddenSize } = config;
   const width = queryKeySize(config) + valueSize(config);
   const graph = new GraphBuilder('project');
   const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
   const normed = config.norm.placement === 'post' ? hidden : norm(graph, config, hidden, 'attentionNorm');
-  const joined = linear(graph, forms, normed, 'qkv', [width, hiddenSize], config.bias.qkv);
+  const joined = linear(graph, products, normed, 'qkv', [width, hiddenSize], config.bias.qkv);
   outputProjection(graph, config, joined);
   return graph.build();
 }
@@ -36,14 +33,14 @@ export function rotateGraph(config: ModelConfig): Uint8Array {
 }
 
 /** Output product, residual, norm, feed-forward, residual, in the order that the model has. */
-export function finishGraph(config: ModelConfig, forms: StoredForms): Uint8Array {
+export function finishGraph(config: ModelConfig, products: Products): Uint8Array {
   const { hiddenSize, numHeads, headDim, bias, parallelResidual } = config;
   const graph = new GraphBuilder('finish');
   const hidden = graph.input('hidden', 'float32', ['rows', hiddenSize]);
   const attended = graph.input('attended', 'float32', ['rows', numHeads * headDim]);
-  const output = linear(graph, forms, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
+  const output = linear(graph, products, attended, 'output', [hiddenSize, numHeads * headDim], bias.output);
   const normed = (name: string, value: string) => norm(graph, config, value, name);
-  const feedForward = (value: string) => feedForwardOf(graph, config, forms, value);
+  const feedForward = (value: string) => feedForwardOf(graph, config, products, value);
   const add = (a: string, b: string) => graph.node('Add', [a, b]);
   const result = () => {
     switch (config.norm.placement) {
@@ -65,11 +62,11 @@ export function finishGraph(config: ModelConfig, forms: StoredForms): Uint8Array
   return graph.build();
 }
 
-function feedForwardOf(graph: GraphBuilder, config: ModelConfig, forms: StoredForms, input: string): string {
+function feedForwardOf(graph: GraphBuilder, config: ModelConfig, products: Products, input: string): string {
   const { hiddenSize, ffnSize, bias, ffn } = config;
-  const up = linear(graph, forms, input, 'up', [ffnSize, hiddenSize], bias.ffn);
-  const gate = ffn.kind === 'gated' && linear(graph, forms, input, 'gate', [ffnSize, hiddenSize], bias.ffn);
-  return linear(graph, forms, gated(graph, config, up, gate), 'down', [hiddenSize, ffnSize], bias.ffn);
+  const up = linear(graph, products, input, 'up', [ffnSize, hiddenSize], bias.ffn);
+  const gate = ffn.kind === 'gated' && linear(graph, products, input, 'gate', [ffnSize, hiddenSize], bias.ffn);
+  return linear(graph, products, gated(graph, config, up, gate), 'down', [hiddenSize, ffnSize], bias.ffn);
 }
 
 /** Norm alone, with a bias for LayerNorm. */
@@ -84,7 +81,7 @@ export function normGraph(config: ModelConfig): Uint8Array {
 export function multiplyGraph(form: PackedForm, bias: boolean): Uint8Array {
   const graph = new GraphBuilder('multiply');
   const input = graph.input('input', 'float32', ['rows', 'in']);
-  const product = linear(graph, { up: form }, input, 'up', ['part', 'in'], bias);
+  const product = linear(graph, fedProducts({ up: form }), input, 'up', ['part', 'in'], bias);
   graph.output('product', product, 'float32', ['rows', 'part']);
   return graph.build();
 }
@@ -94,8 +91,9 @@ export function feedGraph(config: ModelConfig, form: PackedForm): Uint8Array {
   const graph = new GraphBuilder('feed');
   const input = graph.input('input', 'float32', ['rows', config.hiddenSize]);
   const shape = ['part', config.hiddenSize];
-  const up = linear(graph, { up: form }, input, 'up', shape, config.bias.ffn);
-  const gate = config.ffn.kind === 'gated' && linear(graph, { gate: form }, input, 'gate', shape, config.bias.ffn);
+  const up = linear(graph, fedProducts({ up: form }), input, 'up', shape, config.bias.ffn);
+  const gate =
+    config.ffn.kind === 'gated' && linear(graph, fedProducts({ gate: form }), input, 'gate', shape, config.bias.ffn);
   graph.output('inner', gated(graph, config, up, gate), 'float32', ['rows', 'part']);
   return graph.build();
 }
@@ -109,12 +107,11 @@ export function headGraph(
 ): Uint8Array {
   const graph = new GraphBuilder('head');
   const input = graph.input('input', 'float32', ['rows', width]);
-  const product = linear(graph, { tokens: form }, input, 'tokens', ['part', width], false);
+  const product = linear(graph, fedProducts({ tokens: form }), input, 'tokens', ['part', width], false);
   const logits = softcapped(graph, product, config.logitSoftcap);
   const top = graph.input('top', 'int64', [1]);
   const [values, ids] = graph.nodes_('TopK', [logits, top], 2, { axis: 1 }) as [string, string];
-  const sum = graph.node('ReduceLogSumExp', [logits, graph.ints(1)], { keepdims: 0 });
-  graph.output('logSumExp', sum, 'float32', ['rows']);
+  graph.output('logSumExp', logSumExp(graph, logits, values), 'float32', ['rows']);
   graph.output('topLogits', values, 'float32', ['rows', 'top']);
   graph.output('topIds', graph.node('Cast', [ids], { to: 6 }), 'int32', ['rows', 'top']);
   if (variant.targets) {
@@ -124,6 +121,17 @@ export function headGraph(
   }
   if (variant.all) graph.output('logits', logits, 'float32', ['rows', 'part']);
   return graph.build();
+}
+
+/**
+ * As the largest logit less its log-probability: LogSoftmax is vectorised, and rounds a row alone as in a batch, which a
+ * sum of exponentials does not; ReduceLogSumExp takes half as long as the product before it.
+ */
+function logSumExp(graph: GraphBuilder, logits: string, top: string): string {
+  const [axis, first] = [graph.ints(1), graph.ints(0)];
+  const largest = graph.node('Squeeze', [graph.node('Slice', [top, first, axis, axis]), axis]);
+  const logprobs = graph.node('LogSoftmax', [logits], { axis: 1 });
+  return graph.node('Sub', [largest, graph.node('ReduceMax', [logprobs, axis], { keepdims: 0 })]);
 }
 
 /** Rows of one sequence attend to rows of the same sequence. */
@@ -224,18 +232,17 @@ function softcapped(graph: GraphBuilder, value: string, cap: number | undefined)
   return graph.node('Mul', [graph.node('Tanh', [graph.node('Div', [value, constant])]), constant]);
 }
 
-/** Declares the weight (and `<name>Bias`) as inputs and multiplies. */
+/** The product with a matrix of the layer, whose bias (`<name>Bias`) is an input. */
 function linear(
   graph: GraphBuilder,
-  forms: StoredForms,
+  products: Products,
   value: string,
   name: TensorName,
   shape: readonly Dimension[],
-  bias: boolean,
+  hasBias: boolean,
 ): string {
-  const inputs = [value, packedInput(graph, name, forms[name] ?? 'float32', shape)];
-  if (bias) inputs.push(graph.input(`${name}Bias`, 'float32', [shape[0]!]));
-  return graph.node('Gemm', inputs, { transB: 1 });
+  const bias = hasBias ? graph.input(`${name}Bias`, 'float32', [shape[0]!]) : undefined;
+  return products(graph, value, { name, shape, bias });
 }
 
 function norm(graph: GraphBuilder, config: ModelConfig, value: string, name: string): string {

@@ -1,134 +1,73 @@
 /**
  * The CPU backend: ONNX Runtime as a library of kernels, one small graph for each step of a layer.
  *
- * Weights are fed, not built in, so one session serves all layers: feeds are not copied, and Gemm reads them as (out, in)
- * at nearly the speed of packed ones from 64 rows up. Every fetched output is copied, so only small things are
- * fetched. The KV cache is ours, fed block by block. `run` blocks its thread: see host.ts.
+ * Weights that stream are fed, so one session serves all layers: feeds are not copied, and Gemm reads them as (out, in)
+ * at nearly the speed of packed ones from 64 rows up. Those that stay are built in. The KV cache is ours, fed block by
+ * block.
  */
-import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { EngineError } from '../errors.js';
-import type { PackedMatrix } from '../memory/packed.js';
+import { Scratch } from '../memory/scratch.js';
 import type { ModelConfig } from '../model/config.js';
-import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
+import { queryKeySize, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
-import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
+import type { Backend, BackendOptions, HeadRequest, HeadResult, KvBlock } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
+import { requireExactBytes } from './onnx-exact.js';
+import { HEAD_NORMS, keepLayer } from './onnx-kept.js';
 import * as graphs from './onnx-layers.js';
-import { type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
-import { type RotaryTables, rotaryByLayer } from './rotary.js';
+import { packedForm } from './onnx-packed.js';
+import {
+  type Feeds,
+  float,
+  floats,
+  layerFeeds,
+  longs,
+  matrixFeeds,
+  rowFeeds,
+  Sessions,
+  vector,
+} from './onnx-session.js';
+import { openSteps } from './onnx-steps.js';
 import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
 
-/** Rows of one dense call. */
-const ROW_TILE = 512;
 /** Rows of one call of the head, whose logits are as wide as the vocabulary. */
 const HEAD_TILE = 64;
 
-/** What each half of a layer reads; which norms, depends on where the family puts them. */
-const HEAD_NORMS: readonly TensorName[] = ['queryNorm', 'keyNorm'];
-const PROJECT_TENSORS: readonly TensorName[] = ['qkv', 'qkvBias', ...HEAD_NORMS];
-const FEED_TENSORS: readonly TensorName[] = ['gate', 'gateBias', 'up', 'upBias', 'down', 'downBias'];
-const OUT_NORMS: readonly TensorName[] = ['attentionOutNorm', 'attentionOutNormBias', 'ffnOutNorm', 'ffnOutNormBias'];
-const FINISH_TENSORS: readonly TensorName[] = ['output', 'outputBias', ...FEED_TENSORS, ...OUT_NORMS];
-const ATTENTION_NORM: readonly TensorName[] = ['attentionNorm', 'attentionNormBias'];
-const FFN_NORM: readonly TensorName[] = ['ffnNorm', 'ffnNormBias'];
-
-type Feeds = Record<string, Tensor>;
-
-export async function openOnnx(config: ModelConfig, options: { readonly threads: number }): Promise<Backend> {
-  const sessions = new Sessions(options.threads);
-  const { hiddenSize, numHeads, headDim } = config;
+export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 }: BackendOptions): Promise<Backend> {
+  const sessions = new Sessions(threads);
+  const [steps, keptSteps] = [openSteps(config), openSteps(config, new Scratch())];
+  const { hiddenSize } = config;
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
-  const attendedWidth = numHeads * headDim;
-  const preNorm = config.norm.placement !== 'post';
-  const projectTensors = [...PROJECT_TENSORS, ...(preNorm ? ATTENTION_NORM : [])];
-  const finishTensors = [...FINISH_TENSORS, ...FFN_NORM, ...(preNorm ? [] : ATTENTION_NORM)];
-  const rotary = rotaryByLayer(config);
-  /** The rotation takes rows for one sequence, which is no longer than its tables. */
-  const positionTile = Math.min(ROW_TILE, config.maxPositions);
-
-  interface Turn {
-    readonly layer: number;
-    readonly positions: Int32Array;
-  }
-
-  /** Queries, keys and values by a graph that ends in them. */
-  async function projection(
-    name: string,
-    build: () => Uint8Array,
-    feeds: Feeds,
-    rows: Rows,
-    { layer, positions }: Turn,
-  ) {
-    const tables = rotary(layer);
-    /** Of the tile's rows, where the model rotates. */
-    const positionFeeds = (tile: RowTile): Feeds =>
-      tables ? { ...tableFeeds(tables), positions: longs(takeTile(positions, 1, tile), [1, computedRows(tile)]) } : {};
-    const queryKey = new Float32Array(positions.length * queryKeyWidth);
-    const value = new Float32Array(positions.length * valueWidth);
-    const session = await sessions.get(name, build);
-    for (const tile of rowTiles(positions.length, positionTile)) {
-      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile), ...positionFeeds(tile) });
-      putTile(queryKey, floats(outputs.queryKey!), queryKeyWidth, tile);
-      putTile(value, floats(outputs.value!), valueWidth, tile);
-    }
-    return { queryKey, value };
-  }
-
-  /** One output, row tile by row tile. */
-  async function rowwise(name: string, build: () => Uint8Array, feeds: Feeds, rows: Rows, width: number) {
-    const [first] = Object.values(rows);
-    const count = first!.data.length / first!.width;
-    const result = new Float32Array(count * width);
-    const session = await sessions.get(name, build);
-    for (const tile of rowTiles(count, ROW_TILE)) {
-      const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile) });
-      putTile(result, floats(Object.values(outputs)[0]!), width, tile);
-    }
-    return result;
-  }
-
+  if (computeBits === 8) await requireExactBytes(sessions);
   return {
     name: 'onnx',
-    numerics: numericsOf.onnx,
+    numerics: numericsOf('onnx', computeBits),
 
-    project(layer, weights, hidden, positions) {
-      const { forms, feeds } = layerFeeds(weights, projectTensors);
-      const rows = { hidden: { data: hidden, width: hiddenSize } };
-      const build = () => graphs.projectGraph(config, forms);
-      return projection(`project ${JSON.stringify(forms)}`, build, feeds, rows, { layer, positions });
-    },
+    keep: (layer, weights) => keepLayer(config, layer, weights, { sessions, steps: keptSteps, computeBits }),
 
-    rotate(layer, norms, joined, positions) {
+    async rotate(layer, norms, joined, positions) {
       const { feeds } = layerFeeds(norms, HEAD_NORMS);
       const rows = { joined: { data: joined, width: queryKeyWidth + valueWidth } };
-      return projection('rotate', () => graphs.rotateGraph(config), feeds, rows, { layer, positions });
+      const session = await sessions.get('rotate', () => graphs.rotateGraph(config));
+      return steps.projection(session, feeds, rows, { layer, positions });
     },
 
-    finish(weights, hidden, attended) {
-      const { forms, feeds } = layerFeeds(weights, finishTensors);
-      const rows = {
-        hidden: { data: hidden, width: hiddenSize },
-        attended: { data: attended, width: attendedWidth },
-      };
-      const build = () => graphs.finishGraph(config, forms);
-      return rowwise(`finish ${JSON.stringify(forms)}`, build, feeds, rows, hiddenSize);
-    },
-
-    norm(hidden, weight, bias) {
+    async norm(hidden, weight, bias) {
       const feeds = { norm: vector(weight), ...(bias && { normBias: vector(bias) }) };
       const rows = { hidden: { data: hidden, width: hiddenSize } };
-      return rowwise('norm', () => graphs.normGraph(config), feeds, rows, hiddenSize);
+      const session = await sessions.get('norm', () => graphs.normGraph(config));
+      return steps.rowwise(session, feeds, rows, hiddenSize);
     },
 
-    multiply(input, part, bias) {
+    async multiply(input, part, bias) {
       const form = packedForm(part);
       const [out, width] = part.shape as [number, number];
       const feeds = { ...matrixFeeds('up', part), ...(bias && { upBias: vector(bias) }) };
       const build = () => graphs.multiplyGraph(form, bias !== undefined);
-      return rowwise(`multiply ${form} ${bias !== undefined}`, build, feeds, { input: { data: input, width } }, out);
+      const session = await sessions.get(`multiply ${form} ${bias !== undefined}`, build);
+      return steps.rowwise(session, feeds, { input: { data: input, width } }, out);
     },
 
-    feed(input, { gate, gateBias, up, upBias }) {
+    async feed(input, { gate, gateBias, up, upBias }) {
       const form = packedForm(up);
       const feeds = {
         ...matrixFeeds('up', up),
@@ -137,7 +76,8 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
         ...(gateBias && { gateBias: vector(gateBias) }),
       };
       const rows = { input: { data: input, width: hiddenSize } };
-      return rowwise(`feed ${form}`, () => graphs.feedGraph(config, form), feeds, rows, up.shape[0]!);
+      const session = await sessions.get(`feed ${form}`, () => graphs.feedGraph(config, form));
+      return steps.rowwise(session, feeds, rows, up.shape[0]!);
     },
 
     async head(part, request) {
@@ -193,75 +133,9 @@ export async function openOnnx(config: ModelConfig, options: { readonly threads:
   };
 }
 
-/** Sessions by name, made when first needed: making one takes a millisecond or two. */
-class Sessions {
-  private readonly open = new Map<string, Promise<InferenceSession>>();
-
-  constructor(private readonly threads: number) {}
-
-  get(name: string, build: () => Uint8Array): Promise<InferenceSession> {
-    let session = this.open.get(name);
-    if (!session) {
-      session = InferenceSession.create(build(), {
-        intraOpNumThreads: this.threads,
-        interOpNumThreads: 1,
-        executionMode: 'sequential',
-        graphOptimizationLevel: 'all',
-        enableMemPattern: false,
-        // Every session has threads of its own; spinning after a run, they take the cores from the next session's.
-        extra: { session: { intra_op: { allow_spinning: '0' } } },
-        logSeverityLevel: 3,
-      }).catch((cause) => {
-        throw new EngineError('BACKEND', `onnxruntime refused the graph ${name}: ${cause}`, { name }, { cause });
-      });
-      this.open.set(name, session);
-    }
-    return session;
-  }
-
-  async close(): Promise<void> {
-    for (const session of this.open.values()) await (await session).release();
-    this.open.clear();
-  }
-}
-
-/** Arrays of which a call takes a tile, by input name. */
-type Rows = Readonly<Record<string, { readonly data: Float32Array; readonly width: number }>>;
-
-function rowFeeds(rows: Rows, tile: RowTile): Feeds {
-  const entries = Object.entries(rows).map(([name, { data, width }]) => [
-    name,
-    float(takeTile(data, width, tile), [computedRows(tile), width]),
-  ]);
-  return Object.fromEntries(entries);
-}
-
-function tableFeeds({ cos, sin, rotaryDim }: RotaryTables): Feeds {
-  const shape = [cos.length / (rotaryDim / 2), rotaryDim / 2];
-  return { cos: float(cos, shape), sin: float(sin, shape) };
-}
-
 function targetFeeds({ targets }: HeadRequest, tile: RowTile): Feeds {
   if (!targets) return {};
   return { targets: longs(takeTile(targets.ids, targets.perRow, tile), [computedRows(tile), targets.perRow]) };
-}
-
-/** Those of the named tensors that the layer has, and how its matrices are stored. */
-function layerFeeds(weights: LayerWeights, names: readonly TensorName[]) {
-  const forms: Partial<Record<TensorName, PackedForm>> = {};
-  const feeds: Feeds = {};
-  for (const name of names) {
-    const matrix = weights[name];
-    if (!matrix) continue;
-    forms[name] = packedForm(matrix);
-    Object.assign(feeds, matrixFeeds(name, matrix));
-  }
-  return { forms, feeds };
-}
-
-function matrixFeeds(name: string, matrix: PackedMatrix): Feeds {
-  const entries = Object.entries(packedFeeds(name, matrix));
-  return Object.fromEntries(entries.map(([key, { type, data, shape }]) => [key, new Tensor(type, data, shape)]));
 }
 
 /** The first `slots` slots of each block: slots are outermost, so a prefix is contiguous. */
@@ -284,20 +158,4 @@ function emptyHead(rows: number, request: HeadRequest, vocabSize: number): HeadR
     ...(request.targets && { targetLogits: new Float32Array(request.targets.ids.length) }),
     ...(request.all && { logits: new Float32Array(rows * vocabSize) }),
   };
-}
-
-function floats(tensor: Tensor): Float32Array {
-  return tensor.data as Float32Array;
-}
-
-function float(data: Float32Array, shape: readonly number[]): Tensor {
-  return new Tensor('float32', data, shape);
-}
-
-function vector(data: Float32Array): Tensor {
-  return float(data, [data.length]);
-}
-
-function longs(values: ArrayLike<number>, shape: readonly number[]): Tensor {
-  return new Tensor('int64', BigInt64Array.from(values, BigInt), shape);
 }

@@ -11,6 +11,7 @@ import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
 import type {
   Backend,
+  BackendOptions,
   FeedParts,
   HeadNorms,
   HeadRequest,
@@ -23,15 +24,17 @@ import { KV_BLOCK_TOKENS } from './backend.js';
 import { activate, normalise, product, softcapped, softmax } from './formulas.js';
 import { type RotaryTables, rotaryByLayer } from './rotary.js';
 
-export async function openReference(config: ModelConfig): Promise<Backend> {
+export async function openReference(config: ModelConfig, { computeBits }: BackendOptions): Promise<Backend> {
   const rotary = rotaryByLayer(config);
   return {
     name: 'reference',
-    numerics: numericsOf.reference,
-    project: async (layer, weights, hidden, positions) => project(config, weights, hidden, positions, rotary(layer)),
+    numerics: numericsOf('reference', computeBits),
+    keep: async (layer, weights) => ({
+      project: async (hidden, positions) => project(config, weights, hidden, positions, rotary(layer)),
+      finish: async (hidden, attended) => finish(config, weights, hidden, attended),
+    }),
     attendRows: async (queries, keys, values, mask) => attendRows(config, queries, keys, values, mask),
     attendCache: async (queries, blocks, slots, mask) => attendCache(config, queries, blocks, slots, mask),
-    finish: async (weights, hidden, attended) => finish(config, weights, hidden, attended),
     norm: async (hidden, weight, bias) => normalise(config, hidden, weight, bias),
     multiply: async (input, part, bias) => product(input, widen(part), part.shape[1]!, bias),
     rotate: async (layer, norms, joined, positions) => rotateJoined(config, norms, joined, positions, rotary(layer)),

@@ -15,10 +15,12 @@ export function timedBackend(backend: Backend, onSeconds: (seconds: number) => v
   return {
     name: backend.name,
     numerics: backend.numerics,
-    project: timed(backend.project),
+    async keep(layer, weights) {
+      const kept = await backend.keep(layer, weights);
+      return { project: timed(kept.project), finish: timed(kept.finish) };
+    },
     attendRows: timed(backend.attendRows),
     attendCache: timed(backend.attendCache),
-    finish: timed(backend.finish),
     norm: timed(backend.norm),
     multiply: timed(backend.multiply),
     rotate: timed(backend.rotate),

@@ -7,30 +7,35 @@ import type { LayerWeights } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { layerTensors, numSteps, type StagedTensor, type TensorName } from '../model/layers.js';
 import type { WeightSource } from '../model/weights.js';
-import { float32Matrix, type PackedMatrix, packedBytes } from './packed.js';
+import { float32Matrix, type PackedMatrix } from './packed.js';
 
-/** @returns by layer, embedding first and head last. */
-export async function loadResident(config: ModelConfig, source: WeightSource): Promise<LayerWeights[]> {
-  const loaded = new Map<string, PackedMatrix>();
-  const layers: LayerWeights[] = [];
-  for (let layer = 0; layer < numSteps(config); layer++) {
+/** @returns reads one step's weights: 0 is the embedding, the last the head. */
+export function residentLoader(config: ModelConfig, source: WeightSource): (step: number) => Promise<LayerWeights> {
+  let table: PackedMatrix | undefined;
+  return async (step) => {
     const weights: Partial<Record<TensorName, PackedMatrix>> = {};
-    for (const tensor of layerTensors(config, layer)) {
-      const key = tensor.sources.join();
-      const data = loaded.get(key) ?? (await readJoined(source, tensor));
-      loaded.set(key, data);
+    for (const tensor of layerTensors(config, step)) {
+      const tied = tensor.name === 'tokens' && config.tiedEmbeddings;
+      const data = (tied && table) || (await readJoined(source, tensor));
+      if (tied) table = data;
       weights[tensor.name] = data;
     }
-    layers.push(weights);
-  }
-  return layers;
+    return weights;
+  };
 }
 
 /** What all layers hold together; a tied head counts once. */
-export function residentBytes(layers: readonly LayerWeights[]): number {
-  const all = layers.flatMap((layer) => Object.values(layer));
-  const matrices = new Set(all.filter((matrix) => matrix !== undefined));
-  return Array.from(matrices, packedBytes).reduce((sum, bytes) => sum + bytes, 0);
+export function residentBytes(config: ModelConfig): number {
+  const sizes = new Map<string, number>();
+  for (let step = 0; step < numSteps(config); step++) {
+    for (const { sources, shape } of layerTensors(config, step)) {
+      sizes.set(
+        sources.join(),
+        shape.reduce((a, b) => a * b),
+      );
+    }
+  }
+  return [...sizes.values()].reduce((a, b) => a + b) * Float32Array.BYTES_PER_ELEMENT;
 }
 
 async function readJoined(source: WeightSource, { sources, shape }: StagedTensor): Promise<PackedMatrix> {

@@ -1,7 +1,7 @@
 /**
  * One layer after another, whether its weights lie in memory or stream by: what the loop asks for in each sweep.
  */
-import type { Backend, HeadResult, LayerWeights, Projection, Targets } from '../backends/backend.js';
+import type { Backend, HeadResult, KeptLayer, LayerWeights, Projection, Targets } from '../backends/backend.js';
 import { gatherRows, type PackedMatrix, widen } from '../memory/packed.js';
 import type { ModelConfig } from '../model/config.js';
 
@@ -26,16 +26,26 @@ export interface LayerCompute {
   rewind(): Promise<void>;
 }
 
-/** All weights in memory. @param layers embedding first, head last */
-export function residentCompute(backend: Backend, config: ModelConfig, layers: readonly LayerWeights[]): LayerCompute {
-  const [embedding, head] = [layers[0]!, layers[config.numLayers + 1]!];
+/**
+ * All weights in memory; the backend holds those of the decoder.
+ * @param load of a step's weights: the embedding's first, the head's last. One layer's are held twice at a time.
+ */
+export async function residentCompute(
+  backend: Backend,
+  config: ModelConfig,
+  load: (step: number) => Promise<LayerWeights>,
+): Promise<LayerCompute> {
+  const embedding = await load(0);
+  const kept: KeptLayer[] = [];
+  for (let layer = 0; layer < config.numLayers; layer++) kept.push(await backend.keep(layer, await load(layer + 1)));
+  const head = await load(config.numLayers + 1);
   return {
     async embed(tokens, positions) {
       const gathered = gatherRows(embedding.tokens!, tokens);
       return placeRows(backend, config, gathered, positions, embedding);
     },
-    project: (layer, hidden, positions) => backend.project(layer, layers[layer + 1]!, hidden, positions),
-    finish: (layer, hidden, attended) => backend.finish(layers[layer + 1]!, hidden, attended),
+    project: (layer, hidden, positions) => kept[layer]!.project(hidden, positions),
+    finish: (layer, hidden, attended) => kept[layer]!.finish(hidden, attended),
     async logits(request) {
       if (!request) return undefined;
       const { hidden, ...wanted } = request;

@@ -8,6 +8,7 @@ import type { Backend, Projection } from '../backends/backend.js';
 import { EngineError } from '../errors.js';
 import { type ActivationStore, openActivations } from '../memory/activations.js';
 import { openKvCaches, type RunMemory } from '../memory/kv-tiers.js';
+import { Scratch } from '../memory/scratch.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import { activationRowBytes } from '../policy/memory-plan.js';
@@ -52,6 +53,7 @@ export async function runLoop(
   const kv = openKvCaches(config, policy, memory, trace);
   const activations = openActivations(config, policy, memory, trace);
   const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache));
+  const scratch = new Scratch();
   const doors = batches.map(() => openDoor(policy, queue));
   try {
     for (;;) {
@@ -60,7 +62,7 @@ export async function runLoop(
       if (cells.length === 0 && queue.length > 0) throw new Error(`the door let none of ${queue.length} sequences in`);
       if (cells.length === 0) return;
       for (const { batch, rows } of cells) await batch.grow(rows);
-      await sweep({ backend, compute, config, activations }, cells, options);
+      await sweep({ backend, compute, config, activations, scratch }, cells, options);
       await trace.wait('kvWrite', () => kv.drain());
       for (const { batch, rows } of cells) {
         counts.promptTokens += rows.tokens.length - rows.live;
@@ -108,10 +110,11 @@ interface SweepParts {
   readonly compute: LayerCompute;
   readonly config: ModelConfig;
   readonly activations: ActivationStore;
+  readonly scratch: Scratch;
 }
 
 async function sweep(
-  { backend, compute, config, activations }: SweepParts,
+  { backend, compute, config, activations, scratch }: SweepParts,
   cells: readonly Cell[],
   { policy, memory, trace, signal }: LoopOptions,
 ): Promise<void> {
@@ -130,7 +133,7 @@ async function sweep(
       const parked = await activations.park(hidden);
       // What left is not kept here meanwhile.
       hidden = NO_ROWS;
-      const attended = new Float32Array(tokens.length * config.numHeads * config.headDim);
+      const attended = scratch.take('attended', tokens.length * config.numHeads * config.headDim);
       await trace.step('attend', layer, async () => {
         for (const { batch, rows, firstRow } of cells) {
           const own = rowsOf(config, projection, firstRow, rows.tokens.length);
