@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type Client,
   isGrpcServiceError,
+  ServiceError,
   WorkflowFailedError,
   type WorkflowHandleWithFirstExecutionRunId,
   WorkflowIdConflictPolicy,
@@ -19,6 +20,7 @@ import { deviceQueueOf, SHARED_QUEUE } from '../activities/queues.js';
 import { type RunFile, runInputOf } from '../activities/run-file.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { runPipeline } from '../workflows/run.js';
+import { withCallLimit } from './call-limit.js';
 import type { TemporalConnection } from './connection.js';
 import { FailedError } from './failures.js';
 import { readProgress } from './run-progress.js';
@@ -56,6 +58,8 @@ export const WINDOW_SIZE = 8;
 export const SHARDS_PER_EXECUTION = 250;
 
 const PROGRESS_MILLISECONDS = 1_000;
+/** A result may be days away; it is asked for anew as often as this. */
+const RESULT_MILLISECONDS = 60_000;
 const RETRY_MILLISECONDS = 500;
 
 /** Starts the run, or joins it where it is under way, and waits for its result. */
@@ -156,10 +160,10 @@ async function resultOf(client: Client, handle: RunHandle, over: AbortSignal): P
   for (;;) {
     try {
       // A call that is still open when the connection is closed would be tried again, and throw where nobody catches.
-      return await client.withAbortSignal(over, () => handle.result());
+      return await withCallLimit(client, { milliseconds: RESULT_MILLISECONDS, signal: over }, () => handle.result());
     } catch (error) {
       if (error instanceof WorkflowFailedError) throw reasonOf(error);
-      if (!isGrpcServiceError(error) || over.aborted) throw error;
+      if (!(error instanceof ServiceError || isGrpcServiceError(error)) || over.aborted) throw error;
       await sleep(RETRY_MILLISECONDS);
     }
   }
