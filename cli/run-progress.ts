@@ -5,6 +5,7 @@ import { withCallLimit } from './call-limit.js';
 
 /** A query waits for a worker; where none answers in time the next one may. */
 const QUERY_MILLISECONDS = 5_000;
+const PROBE_MILLISECONDS = 3_000;
 
 /** @returns undefined while nobody can answer: no worker, or the server is away. */
 export async function readProgress(
@@ -22,6 +23,15 @@ export async function readProgress(
   } catch {
     return undefined;
   }
+}
+
+/** Whether the server answers at all. */
+export async function isReachable(client: Client, signal?: AbortSignal): Promise<boolean> {
+  const limit = { milliseconds: PROBE_MILLISECONDS, signal };
+  return withCallLimit(client, limit, () => client.workflowService.getSystemInfo({})).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Heartbeats of the activities that are pending, the engine's among them. */
