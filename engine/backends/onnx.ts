@@ -14,7 +14,7 @@ import { numericsOf } from '../numerics.js';
 import type { Backend, HeadRequest, HeadResult, KvBlock, LayerWeights } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
 import * as graphs from './onnx-layers.js';
-import { type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
+import { type PackedFeed, type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
 import { type RotaryTables, rotaryByLayer } from './rotary.js';
 import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
 
@@ -261,7 +261,17 @@ function layerFeeds(weights: LayerWeights, names: readonly TensorName[]) {
 
 function matrixFeeds(name: string, matrix: PackedMatrix): Feeds {
   const entries = Object.entries(packedFeeds(name, matrix));
-  return Object.fromEntries(entries.map(([key, { type, data, shape }]) => [key, new Tensor(type, data, shape)]));
+  return Object.fromEntries(entries.map(([key, feed]) => [key, tensorOf(feed)]));
+}
+
+/**
+ * Where JavaScript has a Float16Array, as from Node 24 on, a float16 tensor keeps one instead of the bits that it is given,
+ * and ONNX Runtime's native part, which does not know that kind, sees no bytes in it: so it is handed the bits.
+ */
+function tensorOf({ type, data, shape }: PackedFeed): Tensor {
+  const tensor = new Tensor(type, data, shape);
+  if (tensor.data !== data) Object.defineProperty(tensor, 'data', { value: data });
+  return tensor;
 }
 
 /** The first `slots` slots of each block: slots are outermost, so a prefix is contiguous. */
