@@ -117,6 +117,8 @@ const FILES_BY_HAND = 'make the directory writable and free some space, or set X
 
 /** Whether the operating system refused to make, write or remove a file. */
 function isOfFiles(error) {
+  // So Node says that a directory cannot be made on a read-only file system.
+  if (error?.code === 'ENOENT' && error.syscall === 'mkdir') return true;
   return ['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR', 'EEXIST'].includes(error?.code);
 }
 

@@ -63,6 +63,8 @@ export function explain(error: unknown): ExitCode {
 
 function adviceOf(error: unknown): string | undefined {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  // So Node says that a directory cannot be made on a read-only file system.
+  if (code === 'ENOENT' && syscall === 'mkdir') return systemAdvice.EROFS;
   return syscall === undefined ? undefined : systemAdvice[code ?? ''];
 }
 

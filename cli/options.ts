@@ -14,6 +14,13 @@ export function wholeNumber(least: number): (text: string) => number {
   };
 }
 
+/** A TCP port. */
+export function portNumber(text: string): number {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port >= 1 && port <= 65_535) return port;
+  throw new InvalidArgumentError('It must be a port, 1 to 65535.');
+}
+
 /** A number within [least, most]. */
 export function numberBetween(least: number, most: number): (text: string) => number {
   return (text) => {

@@ -6,11 +6,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  type Client,
   isGrpcServiceError,
+  ServiceError,
   WorkflowFailedError,
   type WorkflowHandleWithFirstExecutionRunId,
   WorkflowIdConflictPolicy,
+  WorkflowNotFoundError,
 } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
 import type { RunProgress, RunResult } from '../activities/contracts.js';
@@ -19,9 +20,10 @@ import { deviceQueueOf, SHARED_QUEUE } from '../activities/queues.js';
 import { type RunFile, runInputOf } from '../activities/run-file.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { runPipeline } from '../workflows/run.js';
+import { withCallLimit } from './call-limit.js';
 import type { TemporalConnection } from './connection.js';
 import { FailedError } from './failures.js';
-import { readProgress } from './run-progress.js';
+import { isReachable, readProgress } from './run-progress.js';
 import { searchAttributesOf } from './search-attributes.js';
 import { startEmbeddedWorker } from './worker.js';
 
@@ -36,6 +38,8 @@ export interface ExecuteOptions {
   readonly queue?: string;
   /** The workflow is there: its id, its page in the UI, and whether an earlier command had started it. */
   readonly onStarted?: (run: StartedRun) => void;
+  /** A line for people: the server is away, or there again. */
+  readonly report?: (line: string) => void;
   /** About once a second. */
   readonly onProgress?: (progress: RunProgress) => void;
   readonly signal?: AbortSignal | undefined;
@@ -56,6 +60,8 @@ export const WINDOW_SIZE = 8;
 export const SHARDS_PER_EXECUTION = 250;
 
 const PROGRESS_MILLISECONDS = 1_000;
+/** A result may be days away; it is asked for anew as often as this. */
+const RESULT_MILLISECONDS = 60_000;
 const RETRY_MILLISECONDS = 500;
 
 /** Starts the run, or joins it where it is under way, and waits for its result. */
@@ -69,7 +75,7 @@ export async function executeRun(options: ExecuteOptions): Promise<RunResult> {
   try {
     const reporting = reportProgress(options, handle, over.signal);
     const result = await Promise.race([
-      resultOf(temporal.client, handle, over.signal),
+      resultOf(temporal, handle, over.signal),
       whenAborted(signal, over.signal),
       temporal.lost,
       worker ? worker.stopped.then(() => new Promise<never>(() => {})) : new Promise<never>(() => {}),
@@ -143,23 +149,33 @@ function startedRun({ temporal, file }: DetachedOptions, resumed: boolean): Star
   return { workflowId, runDir: pipeline.runDir, url: temporal.workflowUrl(workflowId), resumed };
 }
 
-async function reportProgress({ temporal, onProgress }: ExecuteOptions, handle: RunHandle, over: AbortSignal) {
+async function reportProgress(options: ExecuteOptions, handle: RunHandle, over: AbortSignal): Promise<void> {
+  const { temporal, report, onProgress } = options;
+  let isAway = false;
   while (onProgress && !over.aborted) {
     const progress = await readProgress(temporal.client, handle.workflowId, over);
-    if (progress && !over.aborted) onProgress(progress);
+    const wasAway = isAway;
+    isAway = !progress && !(await isReachable(temporal.client, over));
+    if (over.aborted) return;
+    if (isAway && !wasAway) report?.(`Temporal at ${temporal.address} does not answer; waiting until it does again.`);
+    if (wasAway && !isAway) report?.('Temporal answers again.');
+    if (progress) onProgress(progress);
     await sleep(PROGRESS_MILLISECONDS, undefined, { signal: over }).catch(() => undefined);
   }
 }
 
 /** Waits through outages of the server: it may be restarting. */
-async function resultOf(client: Client, handle: RunHandle, over: AbortSignal): Promise<RunResult> {
+async function resultOf(temporal: TemporalConnection, handle: RunHandle, over: AbortSignal): Promise<RunResult> {
   for (;;) {
     try {
       // A call that is still open when the connection is closed would be tried again, and throw where nobody catches.
-      return await client.withAbortSignal(over, () => handle.result());
+      return await withCallLimit(temporal.client, { milliseconds: RESULT_MILLISECONDS, signal: over }, () =>
+        handle.result(),
+      );
     } catch (error) {
       if (error instanceof WorkflowFailedError) throw reasonOf(error);
-      if (!isGrpcServiceError(error) || over.aborted) throw error;
+      if (error instanceof WorkflowNotFoundError) throw forgotten(temporal);
+      if (!(error instanceof ServiceError || isGrpcServiceError(error)) || over.aborted) throw error;
       await sleep(RETRY_MILLISECONDS);
     }
   }
@@ -174,6 +190,12 @@ function reasonOf(error: WorkflowFailedError): Error {
   if (cause instanceof TerminatedFailure)
     return new RunEndedError('the run was terminated; the same command starts it again');
   return cause ?? error;
+}
+
+function forgotten({ address }: TemporalConnection): Error {
+  return new RunEndedError(
+    `Temporal at ${address} does not know the run any more, as after the loss of its database; the same command starts it again, and what is answered is kept`,
+  );
 }
 
 /** Somebody ended the run on purpose. */

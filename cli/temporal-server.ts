@@ -4,11 +4,11 @@
  * Its state file says where it is; a server whose starter was killed is used like any other, one that was itself killed
  * is started again on the same ports and the same database, so that workflows go on.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { InputError } from '../datasets/errors.js';
-import { writeFileAtomic } from '../datasets/files.js';
+import { makeDirectory, writeFileAtomic } from '../datasets/files.js';
 import { isAlive, withLock } from './bootstrap.js';
 import { ensureTemporalBinary } from './temporal-binary.js';
 import { answers, checkPort, freePort, isServer, type Ports, startServer, stopServer } from './temporal-process.js';
@@ -231,7 +231,7 @@ function stateHome(env: NodeJS.ProcessEnv = process.env): string {
 
 function makeHome(home: string): void {
   try {
-    mkdirSync(join(home, 'users'), { recursive: true });
+    makeDirectory(join(home, 'users'));
   } catch (error) {
     const { message } = error as Error;
     throw new InputError(`cannot keep the local Temporal server's files: ${message}; point XDG_STATE_HOME elsewhere`);

@@ -4,7 +4,17 @@
  * Bytes go to a temporary name in the directory of the file, are flushed to the disk, and take the file's name in
  * one step: after a crash at any moment a reader finds the old file, the new one, or none, never a part of one.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from './errors.js';
 
@@ -36,7 +46,7 @@ export function openAtomic(path: string): AtomicFile {
   const directory = dirname(path);
   const temporary = join(directory, `${temporaryPrefix(path)}${process.pid}`);
   const fd = explained(path, () => {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     removeLeftovers(path);
     return openSync(temporary, 'wx');
   });
@@ -63,6 +73,26 @@ export function openAtomic(path: string): AtomicFile {
       pending = false;
     },
   };
+}
+
+/**
+ * Makes a directory and those above it that are missing.
+ *
+ * Not Node's own `recursive`: on a read-only file system that says a directory is missing, and under /proc it never ends.
+ */
+export function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (isDirectory(path)) return;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || isDirectory(dirname(path))) throw error;
+    makeDirectory(dirname(path));
+    makeDirectory(path);
+  }
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function temporaryPrefix(path: string): string {
@@ -95,6 +125,7 @@ function syncDirectory(directory: string): void {
 const reasons: Readonly<Record<string, string>> = {
   EACCES: 'the directory cannot be written to; change its permissions or choose another run directory',
   EPERM: 'the directory cannot be written to; change its permissions or choose another run directory',
+  ENOENT: 'no directory can be made there, or it was removed meanwhile; choose another run directory',
   EROFS: 'the file system is read-only; choose another run directory',
   ENOSPC: 'the disk is full; free some space and run the same command again',
   EFBIG: 'the file is too large for this file system or for the limit of the shell (ulimit -f); make smaller shards',

@@ -52,7 +52,9 @@ export interface ChatOptions {
 /** @throws InputError where the text is not a template, or uses a filter that there is none of. */
 export function compileTemplate(text: string, where: string): Template {
   // The parser drops one newline at the end, as Jinja does by default and lm-eval does not.
-  const program = explained(where, () => parseTemplate(text.endsWith('\n') ? `${text}\n` : text));
+  const program = explained(`${where}: no Jinja template`, () =>
+    parseTemplate(text.endsWith('\n') ? `${text}\n` : text),
+  );
   const references = referencesOf(program);
   const [unknown] = references.unknownFilters;
   if (unknown !== undefined)

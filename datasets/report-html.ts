@@ -65,7 +65,7 @@ function tiles(facts: ReportFacts): Html {
     totals.errors === 0 ? 'no errors' : html`<span class="bad">${count(totals.errors)} with an error</span>`;
   const reused =
     totals.reusedShards === 0
-      ? `${count(totals.shards)} shards`
+      ? `${count(totals.shards)} ${totals.shards === 1 ? 'shard' : 'shards'}`
       : `${count(totals.reusedShards)} of ${count(totals.shards)} shards were done before`;
   const reads =
     totals.reusedShards > 0 || totals.seconds <= 0

@@ -5,9 +5,9 @@
  * and are copied in order, so that only their places are in memory.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { explained, openAtomic } from './files.js';
+import { explained, makeDirectory, openAtomic } from './files.js';
 import type { Ask, PromptRow } from './rows.js';
 import { choicesOf, type Sample, type ScoredTask } from './score.js';
 
@@ -22,7 +22,7 @@ export interface SampleFile {
 export function openSampleFile(path: string, task: ScoredTask): SampleFile {
   const scratchPath = `${path}.scratch`;
   const scratch = explained(scratchPath, () => {
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     return openSync(scratchPath, 'w+');
   });
   const lines: Line[] = [];

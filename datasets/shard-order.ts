@@ -4,9 +4,10 @@
  * Rows are gathered up to a limit; a full buffer is sorted and written to a temporary file; at the end the files are merged.
  * Rows of equal length keep the order in which they came.
  */
-import { createReadStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { makeDirectory } from './files.js';
 import type { PromptRow } from './rows.js';
 
 export interface LengthOrder {
@@ -30,7 +31,7 @@ export function openLengthOrder(directory: string, bufferChars = defaultBufferCh
 
   const spill = () => {
     if (temporary === undefined) {
-      mkdirSync(directory, { recursive: true });
+      makeDirectory(directory);
       temporary = mkdtempSync(join(directory, '.sort-'));
     }
     const path = join(temporary, String(runs.length));

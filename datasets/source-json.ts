@@ -61,7 +61,7 @@ async function* arrayElements(path: string, field: string | undefined) {
     );
   }
   throw new InputError(
-    `${path}:${scanner.line}: ends in the middle of the array, after ${scanner.count} rows; the file is truncated`,
+    `${path}:${scanner.line}: ends in the middle of the array, after ${scanner.count} ${scanner.count === 1 ? 'row' : 'rows'}; the file is truncated`,
   );
 }
 

@@ -123,6 +123,7 @@ async function execute({ file, temporal, flags, view, signal }: Execution): Prom
       started = run;
       view.note(heading(file.pipeline, run));
     },
+    report: view.note,
     onProgress: view.update,
     signal,
   });

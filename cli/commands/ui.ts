@@ -1,7 +1,7 @@
 /** `zigzag ui`: the Temporal UI, for as long as somebody looks at it. */
 import type { Command } from 'commander';
 import { InputError } from '../../datasets/errors.js';
-import { wholeNumber } from '../options.js';
+import { portNumber } from '../options.js';
 import { note, print } from '../print.js';
 import { untilStopped } from '../stay.js';
 import type { ServerState } from '../temporal-server.js';
@@ -10,8 +10,8 @@ export function addUi(program: Command): void {
   program
     .command('ui')
     .description('start the local Temporal server, or use the one that runs, and stay until Ctrl-C')
-    .option('--port <n>', 'port of the server', wholeNumber(1))
-    .option('--ui-port <n>', 'port of the web UI', wholeNumber(1))
+    .option('--port <n>', 'port of the server', portNumber)
+    .option('--ui-port <n>', 'port of the web UI', portNumber)
     .option('--keep', 'leave the server running afterwards')
     .option('--stop', 'stop the server, also one that was to be kept, and return')
     .action(ui);

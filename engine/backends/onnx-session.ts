@@ -8,7 +8,7 @@ import { EngineError } from '../errors.js';
 import type { PackedMatrix } from '../memory/packed.js';
 import type { TensorName } from '../model/layers.js';
 import type { LayerWeights } from './backend.js';
-import { type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
+import { type PackedFeed, type PackedForm, packedFeeds, packedForm } from './onnx-packed.js';
 import { computedRows, type RowTile, takeTile } from './row-tiles.js';
 
 export type Feeds = Record<string, Tensor>;
@@ -72,7 +72,17 @@ export function layerFeeds(weights: LayerWeights, names: readonly TensorName[]) 
 
 export function matrixFeeds(name: string, matrix: PackedMatrix): Feeds {
   const entries = Object.entries(packedFeeds(name, matrix));
-  return Object.fromEntries(entries.map(([key, { type, data, shape }]) => [key, new Tensor(type, data, shape)]));
+  return Object.fromEntries(entries.map(([key, feed]) => [key, tensorOf(feed)]));
+}
+
+/**
+ * Where JavaScript has a Float16Array, as from Node 24 on, a float16 tensor keeps one instead of the bits that it is given,
+ * and ONNX Runtime's native part, which does not know that kind, sees no bytes in it: so it is handed the bits.
+ */
+function tensorOf({ type, data, shape }: PackedFeed): Tensor {
+  const tensor = new Tensor(type, data, shape);
+  if (tensor.data !== data) Object.defineProperty(tensor, 'data', { value: data });
+  return tensor;
 }
 
 export function floats(tensor: Tensor): Float32Array {

@@ -10,6 +10,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { BenchFigures } from '../../cli/bench-figures.js';
 import { mainPath } from '../support/command.js';
+import { atLeast, below, print, printChecks } from './checks.js';
 
 interface Comparison {
   readonly what: string;
@@ -61,14 +62,6 @@ const comparisons: Readonly<Record<string, Comparison>> = {
   },
 };
 
-/** A figure beside what it should be. */
-interface Check {
-  readonly name: string;
-  readonly found: number;
-  readonly met: boolean;
-  readonly needed: string;
-}
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { rounds: { type: 'string', default: '3' } },
@@ -118,10 +111,7 @@ function compare({ what, work, baseline, ours, target }: Comparison, rounds: num
     ),
     below('resident memory over its limit', of(residentShare), 1),
   ];
-  for (const { name, found, met, needed } of checks) {
-    print(`${met ? 'met    ' : 'MISSED '} ${name}: ${found.toFixed(3)} (${needed})`);
-  }
-  return checks.every(({ met }) => met);
+  return printChecks(checks);
 }
 
 function bench(words: readonly string[]): BenchFigures {
@@ -138,19 +128,7 @@ function residentShare({ peakResidentBytes, residentLimitBytes }: BenchFigures):
   return residentLimitBytes === null ? 0 : peakResidentBytes / residentLimitBytes;
 }
 
-function atLeast(name: string, found: number, least: number): Check {
-  return { name, found, met: found >= least, needed: `at least ${least}` };
-}
-
-function below(name: string, found: number, limit: number): Check {
-  return { name, found, met: found < limit, needed: `below ${limit}` };
-}
-
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor((sorted.length - 1) / 2)]!;
-}
-
-function print(line: string): void {
-  process.stdout.write(`${line}\n`);
 }

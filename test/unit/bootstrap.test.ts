@@ -125,6 +125,13 @@ describe('steps', () => {
     await expect(runSteps([step], out)).rejects.toThrow(/file.*\nBy hand: make the directory writable.*XDG_CACHE_HOME/);
   });
 
+  it('say the same of a read-only file system, where Node says that the directory is missing', async () => {
+    const { out } = recorded();
+    const refused = Object.assign(new Error('ENOENT: mkdir'), { code: 'ENOENT', syscall: 'mkdir' });
+    const step = { name: 'a', isDone: () => false, run: () => Promise.reject(refused) };
+    await expect(runSteps([step], out)).rejects.toThrow(/\nBy hand: make the directory writable/);
+  });
+
   it('find done what another process did while they waited', async () => {
     const { lines, out } = recorded();
     const lock = join(directory, 'steps.lock');

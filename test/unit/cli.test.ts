@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { RunResult } from '../../activities/contracts.js';
 import { exitCodeOf, FailedError } from '../../cli/failures.js';
 import { InterruptedError } from '../../cli/interrupt.js';
-import { numberBetween, tokenIds, unescaped, wholeNumber } from '../../cli/options.js';
+import { numberBetween, portNumber, tokenIds, unescaped, wholeNumber } from '../../cli/options.js';
 import { runJson, runSummary } from '../../cli/summary.js';
 import { coloursFor, formatBytes, formatCount, formatDuration, formatTable } from '../../cli/terminal.js';
 import { InputError } from '../../datasets/errors.js';
@@ -60,6 +60,7 @@ describe('option values', () => {
     ['wholeNumber', wholeNumber(1), '64', 64],
     ['numberBetween', numberBetween(0, 1), '0.95', 0.95],
     ['tokenIds', tokenIds, '1, 22,333', [1, 22, 333]],
+    ['portNumber', portNumber, '65535', 65_535],
     ['unescaped', unescaped, 'a\\nb\\\\n', 'a\nb\\n'],
   ] as const)('%s reads what is right', (_, read, text, value) => expect(read(text)).toEqual(value));
 
@@ -67,6 +68,7 @@ describe('option values', () => {
     ['wholeNumber', wholeNumber(1), ['0', '-1', '1.5', 'x', '', '1e3', '99999999999999999999']],
     ['numberBetween', numberBetween(0, 1), ['-0.1', '1.1', 'x', '', ' ', 'NaN']],
     ['tokenIds', tokenIds, ['', '1,', '1;2', '-1', '1.5']],
+    ['portNumber', portNumber, ['0', '65536', '-1', '80.5', '0x50', '']],
   ] as const)('%s refuses what is wrong', (_, read, texts) => {
     for (const text of texts) expect(() => read(text), JSON.stringify(text)).toThrow(/must be/);
   });
@@ -81,6 +83,7 @@ describe('exit codes', () => {
     ['too little memory', new EngineError('OUT_OF_MEMORY', 'x'), 2],
     ['a directory that cannot be written', systemError('EACCES', 'mkdir'), 2],
     ['a full disk', systemError('ENOSPC', 'write'), 2],
+    ['a directory on a read-only file system, as Node says it', systemError('ENOENT', 'mkdir'), 2],
     ['a file that should be there', systemError('ENOENT', 'open'), 1],
     ['a backend that fails', new EngineError('BACKEND', 'x'), 1],
     ['a command that says it failed', new FailedError('x'), 1],

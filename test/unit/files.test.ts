@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../datasets/errors.js';
-import { openAtomic, writeFileAtomic } from '../../datasets/files.js';
+import { makeDirectory, openAtomic, writeFileAtomic } from '../../datasets/files.js';
 
 let directory: string;
 beforeEach(() => {
@@ -46,6 +46,19 @@ describe('a file written at once', () => {
     expect(write).toThrow(new RegExp(`${name}.*${reason}`));
     expect(readdirSync(directory)).toEqual(['taken']);
   });
+});
+
+it.skipIf(process.platform !== 'linux')('a directory that the system does not make is refused, and named', () => {
+  expect(() => writeFileAtomic('/proc/nothing/here/run.json', 'x')).toThrow(InputError);
+  expect(() => writeFileAtomic('/proc/nothing/here/run.json', 'x')).toThrow(/\/proc\/nothing\/here.*directory/);
+});
+
+it('a directory is made with all above it, and made again it stays as it is', () => {
+  const path = join(directory, 'a', 'b', 'c');
+  makeDirectory(path);
+  writeFileSync(join(path, 'kept'), '');
+  makeDirectory(path);
+  expect(readdirSync(path)).toEqual(['kept']);
 });
 
 describe('a file written in pieces', () => {

@@ -90,8 +90,8 @@ describe('mistakes', () => {
   });
 
   it.each([
-    ['an unclosed block', '{% if question %}', /^p\.yaml:3: /],
-    ['an unclosed expression', '{{ question', /^p\.yaml:3: /],
+    ['an unclosed block', '{% if question %}', /^p\.yaml:3: no Jinja template: /],
+    ['an unclosed expression', '{{ question', /^p\.yaml:3: no Jinja template: /],
     ['an unknown filter', '{{ question | uper }}', 'p.yaml:3: there is no filter "uper"; did you mean "upper"?'],
     ['strip with an argument', '{{ question.rstrip("?") }}', 'p.yaml:3: rstrip() with an argument is not supported'],
   ])('%s is refused before any row is read', (_, text, message) => {

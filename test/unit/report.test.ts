@@ -198,6 +198,11 @@ describe('the report of a run', () => {
     expect(read('report.html')).toContain('2 of 6 shards were done before');
   });
 
+  it('counts one shard as one', async () => {
+    await reported((source) => ({ ...source, totals: { ...source.totals, shards: 1 } }));
+    expect(read('report.html')).toContain('<dd class="note">1 shard</dd>');
+  });
+
   it('is refused where a part is missing, with its name, and leaves nothing half-made', async () => {
     const source = await writeRun(directory, shape);
     rmSync(join(directory, source.shards[2]!.part));

@@ -133,6 +133,13 @@ describe('a file that cannot be read says what to change', () => {
       /m1\.jsonl:1: begins with "\[": a JSON array.*add format: json/,
     ],
     [
+      'an array cut off in its second row',
+      'm3.json',
+      '[{"a":1},',
+      {},
+      /m3\.json:1: ends in the middle of the array, after 1 row; the file is truncated/,
+    ],
+    [
       'an array cut off',
       'm2.json',
       '[{"a":1},{"a":2},{"a"',
