@@ -6,8 +6,8 @@ import type { ModelConfig } from '../model/config.js';
 import type { TensorName } from '../model/layers.js';
 import type { ComputeBits, KeptLayer, LayerWeights } from './backend.js';
 import * as graphs from './onnx-layers.js';
-import { builtInProducts, byteProducts, fedProducts } from './onnx-products.js';
-import { layerFeeds, type Sessions } from './onnx-session.js';
+import { builtInProducts, byteProducts, fedProducts, type Products } from './onnx-products.js';
+import { type Feeds, layerFeeds, type Session, type Sessions } from './onnx-session.js';
 import type { Steps } from './onnx-steps.js';
 
 /** What each half of a layer reads; which norms, depends on where the family puts them. */
@@ -32,26 +32,48 @@ export async function keepLayer(
   config: ModelConfig,
   layer: number,
   weights: LayerWeights,
-  { sessions, steps, computeBits }: KeepOptions,
+  options: KeepOptions,
 ): Promise<KeptLayer> {
-  const { hiddenSize, numHeads, headDim } = config;
   const preNorm = config.norm.placement !== 'post';
-  const builtIn = Object.values(weights).reduce((sum, matrix) => sum + packedBytes(matrix!), 0) <= MAX_BUILT_IN_BYTES;
-
-  async function half(name: string, names: readonly TensorName[], build: typeof graphs.projectGraph) {
-    const fed = names.filter((each) => !builtIn || weights[each]?.shape.length === 1);
-    const { forms, feeds } = layerFeeds(weights, fed);
-    const builtInOf = computeBits === 8 ? byteProducts : builtInProducts;
-    const products = builtIn ? builtInOf(weights) : fedProducts(forms);
-    return { session: await sessions.get(`${name} ${layer}`, () => build(config, products)), feeds };
-  }
-
-  const project = await half('project', [...PROJECT_TENSORS, ...(preNorm ? ATTENTION_NORM : [])], graphs.projectGraph);
-  const finish = await half(
-    'finish',
-    [...FINISH_TENSORS, ...FFN_NORM, ...(preNorm ? [] : ATTENTION_NORM)],
-    graphs.finishGraph,
+  const projectTensors = [...PROJECT_TENSORS, ...(preNorm ? ATTENTION_NORM : [])];
+  const finishTensors = [...FINISH_TENSORS, ...FFN_NORM, ...(preNorm ? [] : ATTENTION_NORM)];
+  const project = await openHalf(`project ${layer}`, weights, projectTensors, options, (products) =>
+    graphs.projectGraph(config, products),
   );
+  const finish = await openHalf(`finish ${layer}`, weights, finishTensors, options, (products) =>
+    graphs.finishGraph(config, products),
+  );
+  return layerOf(config, layer, { project, finish }, options.steps);
+}
+
+/** A graph with its weights: built in, or to be fed. */
+interface Half {
+  readonly session: Session;
+  readonly feeds: Feeds;
+}
+
+async function openHalf(
+  name: string,
+  weights: LayerWeights,
+  names: readonly TensorName[],
+  { sessions, computeBits }: KeepOptions,
+  build: (products: Products) => Uint8Array,
+): Promise<Half> {
+  const builtIn = Object.values(weights).reduce((sum, matrix) => sum + packedBytes(matrix!), 0) <= MAX_BUILT_IN_BYTES;
+  const fed = names.filter((each) => !builtIn || weights[each]?.shape.length === 1);
+  const { forms, feeds } = layerFeeds(weights, fed);
+  const builtInProductsOf = computeBits === 8 ? byteProducts : builtInProducts;
+  const products = builtIn ? builtInProductsOf(weights) : fedProducts(forms);
+  return { session: await sessions.get(name, () => build(products)), feeds };
+}
+
+/** Apart from where the weights are at hand: what is returned here would keep them alive. */
+function layerOf(
+  { hiddenSize, numHeads, headDim }: ModelConfig,
+  layer: number,
+  { project, finish }: { readonly project: Half; readonly finish: Half },
+  steps: Steps,
+): KeptLayer {
   return {
     project(hidden, positions) {
       const rows = { hidden: { data: hidden, width: hiddenSize } };

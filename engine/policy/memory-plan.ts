@@ -30,8 +30,10 @@ const KV_SHARE = 0.4;
 const SPILL_SHARE = 0.9;
 /** A part's reads begin and end at blocks, for its values, scales and minima. */
 const ALIGNMENT_BYTES = 3 * 2 * BLOCK_BYTES;
-/** Rows of a sweep: a prompt's worth and more, so that the products run at full speed. */
+/** Rows of a sweep at most: several prompts beside those that decode, so that there is work to hide its reads behind. */
 const MAX_ROWS = 512;
+/** Of the budget, for the rows of a sweep. */
+const ACTIVATION_SHARE = 0.15;
 
 export interface MemoryRequest extends PolicySizes {
   readonly config: ModelConfig;
@@ -63,7 +65,8 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   while (gpuBatchSize > 1 && !fitsKv(request, gpuBatchSize)) gpuBatchSize--;
   const spillKv = spilledKvBytes(request, gpuBatchSize);
   if (spillKv > request.spillBytes) throw spillTooSmall(request, spillKv);
-  const maxRows = Math.min(MAX_ROWS, Math.max(contextTokens, 2 * gpuBatchSize));
+  const affordable = (budgetBytes * ACTIVATION_SHARE) / (request.numGpuBatches * activationRowBytes(config));
+  const maxRows = Math.min(MAX_ROWS, Math.max(contextTokens, 2 * gpuBatchSize, Math.floor(affordable)));
   const bytes = {
     kv: kvBytes(request, gpuBatchSize),
     activations: sweepRows(maxRows, gpuBatchSize, contextTokens) * request.numGpuBatches * activationRowBytes(config),
