@@ -4,7 +4,7 @@
  * References to files travel through Temporal, never rows: a payload stays below a few kilobytes, a page of shards below
  * a hundred.
  */
-import type { RunWork } from '../datasets/report-facts.js';
+import type { Recovered, RunWork } from '../datasets/report-facts.js';
 import type { Metrics, ShardReference } from '../datasets/rows.js';
 
 /** Everything a run is made from; written to `run.json` before the workflow starts. */
@@ -92,6 +92,10 @@ export interface ShardOutcome {
   /** Of computing; 0 where the part was there already. */
   readonly seconds: number;
   readonly reused: boolean;
+  /** Absent where nothing was taken up from an earlier attempt. */
+  readonly recovered?: Recovered;
+  /** What went wrong and was got over; a few. */
+  readonly notes?: readonly string[];
 }
 
 export interface ReportInput {
@@ -134,6 +138,10 @@ export interface ShardHeartbeat {
   readonly promptTokens: number;
   readonly generatedTokens: number;
   readonly tokensPerSecond: number;
+  /** Where the checkpoints lie, relative to the run directory. The truth is there, this only points to it. */
+  readonly checkpoint?: string;
+  /** Of this attempt. */
+  readonly checkpointsWritten?: number;
 }
 
 /** Answer of the workflow's `progress` query. */

@@ -1,22 +1,26 @@
 /** The activity of a device: one shard of prompts in, one part of answers out. */
 
 import { join } from 'node:path';
-import { cancellationSignal } from '@temporalio/activity';
+import { activityInfo, cancellationSignal } from '@temporalio/activity';
 import { partIsValid, readPart, writePart } from '../datasets/output.js';
 import type { AnswerRow } from '../datasets/rows.js';
 import { readManifest, readShard } from '../datasets/shard.js';
 import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
+import { type Claim, claimShard, removeClaims } from './claim.js';
 import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
 import { openEnginePool } from './engine-pool.js';
 import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
 import { partPath } from './parts.js';
 import { replaced } from './plan.js';
+import { newsOf, notesOf, recoveredOf } from './recovery.js';
 import { answersOf, requestOf } from './rows.js';
 import { type RunFile, readRunFile } from './run-file.js';
 
 export interface DeviceOptions {
   readonly openEngine: (options: EngineOptions) => Promise<Engine>;
+  /** Told what is taken up from earlier attempts, in a line. */
+  readonly report?: ((line: string) => void) | undefined;
 }
 
 export interface Device {
@@ -25,7 +29,7 @@ export interface Device {
   close(): Promise<void>;
 }
 
-export function openDevice({ openEngine }: DeviceOptions): Device {
+export function openDevice({ openEngine, report }: DeviceOptions): Device {
   const pool = openEnginePool(openEngine);
 
   async function inferShard({ run, shard }: ShardInput): Promise<ShardOutcome> {
@@ -35,25 +39,30 @@ export function openDevice({ openEngine }: DeviceOptions): Device {
     const absolute = join(run.runDir, path);
     const identity = { fingerprint: run.fingerprint, shardSha256: shard.sha256 };
     if (partIsValid(absolute, { ...identity, rows: shard.rows })) {
+      removeClaims(run.runDir, shard.index);
       return outcomeOf(shard.index, path, await readPart(absolute), undefined);
     }
 
+    const claim = claimShard(run.runDir, shard.index, activityInfo().currentAttemptScheduledTimestampMs);
     const rows = readShard(join(run.runDir, shard.path), shard.sha256);
     const asked = rows.filter((row) => row.error === null);
     const signal = cancellationSignal();
     const began: { at?: number } = {};
     let progress: EngineProgress | undefined;
     const requests = asked.map((row) => requestOf(row, shard.ask));
+    const name = `${shard.task}, shard ${shard.index + 1}`;
     const onProgress = (latest: EngineProgress) => {
+      for (const line of newsOf(latest.checkpoint, progress?.checkpoint)) report?.(`${name}: ${line}`);
       progress = latest;
     };
+    const { directory, fencingToken } = claim;
     const results = await withHeartbeat(
       () =>
         pool.use(engineOptions(file), (engine) => {
           began.at = performance.now();
-          return engine.run(requests, { signal, onProgress });
+          return engine.run(requests, { signal, onProgress, checkpoint: { directory, fencingToken } });
         }),
-      () => heartbeatDetails(shard, rows.length - asked.length, progress, secondsSince(began.at)),
+      () => heartbeatDetails(shard, rows.length - asked.length, { progress, claim, seconds: secondsSince(began.at) }),
     );
     const seconds = secondsSince(began.at);
     // A worker that was thought dead leaves the part to the one that took over.
@@ -61,8 +70,19 @@ export function openDevice({ openEngine }: DeviceOptions): Device {
     const answers = answersOf(rows, results);
     const { engineVersion, pipeline } = file;
     const types = readManifest(run.runDir)?.columnTypes ?? {};
-    writePart(absolute, answers, { ...identity, engineVersion, columns: pipeline.columns, types });
-    return outcomeOf(shard.index, path, answers, seconds);
+    const { columns } = pipeline;
+    claim.write(() =>
+      writePart(absolute, answers, { ...identity, engineVersion, columns, types, workplace: directory }),
+    );
+    claim.release();
+    const status = progress?.checkpoint;
+    const recovered = status && recoveredOf(status);
+    const notes = status ? notesOf(status) : [];
+    return {
+      ...outcomeOf(shard.index, path, answers, seconds),
+      ...(recovered && { recovered }),
+      ...(notes.length > 0 && { notes }),
+    };
   }
 
   return {
@@ -79,9 +99,9 @@ function engineOptions({ modelPath, pipeline }: RunFile): EngineOptions {
 function heartbeatDetails(
   shard: ShardInput['shard'],
   rowsWithoutQuestion: number,
-  progress: EngineProgress | undefined,
-  seconds: number,
+  now: { readonly progress: EngineProgress | undefined; readonly claim: Claim; readonly seconds: number },
 ): ShardHeartbeat {
+  const { progress, claim, seconds } = now;
   const { finished = 0, promptTokens = 0, generatedTokens = 0 } = progress ?? {};
   return {
     shard: shard.path,
@@ -90,6 +110,8 @@ function heartbeatDetails(
     promptTokens,
     generatedTokens,
     tokensPerSecond: seconds > 0 ? Math.round((promptTokens + generatedTokens) / seconds) : 0,
+    checkpoint: claim.path,
+    checkpointsWritten: progress?.checkpoint?.written ?? 0,
   };
 }
 

@@ -5,6 +5,7 @@ import { type ModelText, type PromptRequest, promptRows } from '../datasets/requ
 import { type Manifest, readManifest, writeShards } from '../datasets/shard.js';
 import { loadPipeline } from '../datasets/spec.js';
 import { type OpenModel, openModel } from '../engine/model/open.js';
+import { removeCheckpoints } from './claim.js';
 import type { PlanActivities, PlanInput, PlannedRun, PrepareInput, RunInput } from './contracts.js';
 import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
@@ -56,6 +57,7 @@ async function manifestOf(run: RunInput, { cacheDir }: PlanOptions): Promise<Man
       shardRows: file.pipeline.shardRows,
     });
     removePartsFrom(run.runDir, planned.shards.length);
+    removeCheckpoints(run.runDir);
     return planned;
   } finally {
     await model.weights.close();

@@ -38,8 +38,8 @@ export interface ExecuteOptions {
   readonly queue?: string;
   /** The workflow is there: its id, its page in the UI, and whether an earlier command had started it. */
   readonly onStarted?: (run: StartedRun) => void;
-  /** A line for people: the server is away, or there again. */
-  readonly report?: (line: string) => void;
+  /** A line for people: the server is away or there again, what an earlier attempt left is taken up. */
+  readonly report?: ((line: string) => void) | undefined;
   /** About once a second. */
   readonly onProgress?: (progress: RunProgress) => void;
   readonly signal?: AbortSignal | undefined;

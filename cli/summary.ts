@@ -1,6 +1,7 @@
 /** The end of a run: its last screen for people, its last line for scripts. */
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import type { RunResult } from '../activities/contracts.js';
+import { recoveredText } from '../datasets/report-facts.js';
 import type { Metrics } from '../datasets/rows.js';
 import { coloursFor, formatCount, formatDuration, formatTable, type Output } from './terminal.js';
 
@@ -24,6 +25,8 @@ export function runJson(result: RunResult) {
     tokens: { prompt: result.promptTokens, generated: result.generatedTokens },
     seconds: result.seconds,
     generationThroughput: throughput(result),
+    recovered: result.recovered ?? null,
+    notes: result.notes ?? [],
   };
 }
 
@@ -31,11 +34,14 @@ export function runJson(result: RunResult) {
 export function runSummary(result: RunResult, { uiAddress, uiStops, out }: SummaryContext): string {
   const colours = coloursFor(out);
   const scores = scoreRows(result.metrics);
+  const recovered = recoveredText(result);
   const [header, ...rows] = formatTable([['task', 'metric', 'value', '\u00b1 stderr', 'rows'], ...scores]).split('\n');
   return [
     '',
     ...(scores.length === 0 ? [] : [colours.dim(header ?? ''), ...rows, '']),
     `  ${figures(result)}`,
+    ...(recovered ? [`  ${recovered}`] : []),
+    ...(result.notes ?? []).map((note) => colours.yellow(`  ${note}`)),
     ...(result.errors === 0
       ? []
       : [colours.yellow(`  ${counted(result.errors, 'row')} could not be answered: see the column "error"`)]),
@@ -48,9 +54,9 @@ export function runSummary(result: RunResult, { uiAddress, uiStops, out }: Summa
   ].join('\n');
 }
 
-/** Generated tokens a second of computing; null where parts were there already: their tokens took none of these seconds. */
-function throughput({ generatedTokens, seconds, reusedShards }: RunResult): number | null {
-  return reusedShards === 0 && seconds > 0 ? generatedTokens / seconds : null;
+/** Generated tokens a second of computing; null where some were there already: those took none of these seconds. */
+function throughput({ generatedTokens, seconds, reusedShards, recovered }: RunResult): number | null {
+  return reusedShards === 0 && !recovered && seconds > 0 ? generatedTokens / seconds : null;
 }
 
 function figures(result: RunResult): string {
@@ -62,6 +68,7 @@ function figures(result: RunResult): string {
   if (reusedShards > 0) {
     return `${counted(rows, 'row')}, ${tokens}; ${reusedShards} of ${counted(shards, 'shard')} were there already, the rest took ${time}`;
   }
+  if (result.recovered) return `${counted(rows, 'row')}, ${tokens} in ${time}`;
   const rate = `${formatCount((promptTokens + generatedTokens) / Math.max(seconds, 1e-3))} tokens/s`;
   return `${counted(rows, 'row')}, ${tokens} in ${time} (${rate})`;
 }

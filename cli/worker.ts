@@ -14,17 +14,19 @@ export interface EmbeddedWorkerOptions {
   readonly cacheDir: string;
   readonly openEngine: (options: EngineOptions) => Promise<Engine>;
   readonly resolveModel: (reference: string) => string;
+  /** Told what is worth a line: what was taken up from an earlier attempt. */
+  readonly report?: ((line: string) => void) | undefined;
 }
 
 export async function startEmbeddedWorker(options: EmbeddedWorkerOptions): Promise<RunningWorker> {
-  const { temporal, queue, deviceName = 'cpu', cacheDir, openEngine, resolveModel } = options;
+  const { temporal, queue, deviceName = 'cpu', cacheDir, openEngine, resolveModel, report } = options;
   return startWorker({
     connection: await temporal.connectWorker(),
     namespace: temporal.namespace,
     queue,
     deviceName,
     plan: createPlanActivities({ cacheDir, resolveModel }),
-    device: openDevice({ openEngine }),
+    device: openDevice({ openEngine, report }),
     workflows: await workflowBundle(cacheDir),
   });
 }

@@ -40,11 +40,12 @@ export interface AtomicFile {
  * Opens a file for writing in pieces. What an earlier, killed writer of the same file left behind is removed, so two
  * processes must not write one file at the same time.
  *
+ * @param workplace where it is written, on the same file system; default: beside it. Exists; without it nothing is written.
  * @throws InputError where the directory cannot be written or the disk is full; nothing is left behind.
  */
-export function openAtomic(path: string): AtomicFile {
+export function openAtomic(path: string, workplace = dirname(path)): AtomicFile {
   const directory = dirname(path);
-  const temporary = join(directory, `${temporaryPrefix(path)}${process.pid}`);
+  const temporary = join(workplace, `${temporaryPrefix(path)}${process.pid}`);
   const fd = explained(path, () => {
     makeDirectory(directory);
     removeLeftovers(path);

@@ -34,6 +34,8 @@ export interface PartOptions extends PartIdentity {
   readonly columns: readonly string[];
   /** Types fixed for the whole run; a column without one is typed by its values in this part. */
   readonly types?: Readonly<Record<string, ColumnType>>;
+  /** Directory in which it is written before it takes its place. */
+  readonly workplace?: string;
 }
 
 /**
@@ -64,7 +66,7 @@ export function writePart(
     ...sources.map(({ name, type, values }) => ({ name, data: values.map((value) => stored(value, type)) })),
   ];
 
-  const file = openAtomic(path);
+  const file = openAtomic(path, options.workplace);
   try {
     const writer = bufferedWriter(file.write);
     const parquet = new ParquetWriter({

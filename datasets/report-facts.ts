@@ -1,6 +1,7 @@
 /**
  * What a report tells, in whatever form: the run, its scores, where its files are.
  */
+import { count } from './report-format.js';
 import type { Sample, ScoredTask, TaskScores } from './score.js';
 import type { Pipeline } from './spec.js';
 import type { Task } from './tasks.js';
@@ -16,7 +17,7 @@ export interface RunFacts {
   readonly command: string;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
-  readonly totals: Pick<RunWork, 'seconds' | 'shards' | 'reusedShards'>;
+  readonly totals: Pick<RunWork, 'seconds' | 'shards' | 'reusedShards' | 'recovered' | 'notes'>;
 }
 
 export interface RunWork {
@@ -28,6 +29,29 @@ export interface RunWork {
   readonly seconds: number;
   readonly shards: number;
   readonly reusedShards: number;
+  /** Absent where no shard went on in the middle. */
+  readonly recovered?: Recovered;
+  /** What went wrong and was got over, such as a disk too full for checkpoints; the first few. */
+  readonly notes?: readonly string[];
+}
+
+/** What shards that were under way when a worker died did not compute again, and what they did; sums over shards. */
+export interface Recovered {
+  readonly shards: number;
+  /** Rows whose answers were kept. */
+  readonly answers: number;
+  /** Sequences that went on in the middle. */
+  readonly sequences: number;
+  /** Generated tokens of both. */
+  readonly tokensKept: number;
+  readonly promptTokensAgain: number;
+  readonly generatedTokensAgain: number;
+  /** Sweeps whose work was lost, and the most that could have been: one period of checkpoints. */
+  readonly sweepsAgain: number;
+  readonly periodSweeps: number;
+  /** Positions whose keys and values were read back, and those computed anew from their tokens. */
+  readonly positionsRead: number;
+  readonly positionsRebuilt: number;
 }
 
 export interface ReportFacts extends RunFacts {
@@ -52,7 +76,16 @@ export function tasksOf({ pipeline: { work } }: Pick<RunFacts, 'pipeline'>): rea
   }));
 }
 
-/** Generated tokens a second, prefill included; null where parts were reused, whose time is not known, or none was spent. */
-export function generationThroughput({ generatedTokens, seconds, reusedShards }: RunWork): number | null {
-  return reusedShards > 0 || seconds <= 0 || generatedTokens === 0 ? null : generatedTokens / seconds;
+/** Generated tokens a second, prefill included; null where none was spent, or tokens were there whose time is not known. */
+export function generationThroughput({ generatedTokens, seconds, reusedShards, recovered }: RunWork): number | null {
+  return reusedShards > 0 || recovered || seconds <= 0 || generatedTokens === 0 ? null : generatedTokens / seconds;
+}
+
+/** "2 shards went on in the middle: ..." for people; undefined where none did. */
+export function recoveredText({ recovered }: Pick<RunWork, 'recovered'>): string | undefined {
+  if (!recovered) return undefined;
+  const { shards, answers, sequences, tokensKept, promptTokensAgain, generatedTokensAgain } = recovered;
+  const again = count(promptTokensAgain + generatedTokensAgain);
+  const what = shards === 1 ? 'one shard' : `${count(shards)} shards`;
+  return `${what} went on in the middle: ${count(sequences)} sequences resumed and ${count(answers)} answers kept, ${count(tokensKept)} tokens in all, ${again} computed again`;
 }

@@ -5,7 +5,7 @@
 import { answersSection } from './report-answers.js';
 import { interval, scoreChart } from './report-chart.js';
 import { type Content, type Html, html, trusted } from './report-escape.js';
-import { type Galleries, generationThroughput, type ReportFacts, tasksOf } from './report-facts.js';
+import { type Galleries, generationThroughput, type ReportFacts, recoveredText, tasksOf } from './report-facts.js';
 import { count, duration, percent, rate } from './report-format.js';
 import { reportScript, reportStyle } from './report-style.js';
 
@@ -59,6 +59,7 @@ function header(facts: ReportFacts): Html {
 function tiles(facts: ReportFacts): Html {
   const { totals } = facts;
   const throughput = generationThroughput(totals);
+  const recovered = recoveredText(totals);
   const tile = (label: string, value: string, note: Content) =>
     html`<div class="tile"><dt>${label}</dt><dd>${value}</dd><dd class="note">${note}</dd></div>`;
   const errors =
@@ -68,7 +69,7 @@ function tiles(facts: ReportFacts): Html {
       ? `${count(totals.shards)} ${totals.shards === 1 ? 'shard' : 'shards'}`
       : `${count(totals.reusedShards)} of ${count(totals.shards)} shards were done before`;
   const reads =
-    totals.reusedShards > 0 || totals.seconds <= 0
+    totals.reusedShards > 0 || totals.recovered || totals.seconds <= 0
       ? 'read by the model'
       : `${rate(totals.promptTokens / totals.seconds)} a second`;
   const writes = throughput === null ? 'written by the model' : `${rate(throughput)} a second`;
@@ -77,7 +78,7 @@ ${tile('Rows', count(totals.rows), errors)}
 ${tile('Prompt tokens', count(totals.promptTokens), reads)}
 ${tile('Generated tokens', count(totals.generatedTokens), writes)}
 ${tile('Computing time', duration(totals.seconds), reused)}
-</dl>`;
+</dl>${recovered ? html`<p class="note">Interrupted, and ${recovered}.</p>` : null}`;
 }
 
 function scoresSection(facts: ReportFacts): Html | null {

@@ -2,7 +2,7 @@
  * `report.md`: the table that lm-eval prints, and what the run took.
  */
 
-import { generationThroughput, type ReportFacts, tasksOf } from './report-facts.js';
+import { generationThroughput, type ReportFacts, recoveredText, tasksOf } from './report-facts.js';
 import { count, duration, rate } from './report-format.js';
 
 export function reportMarkdown(facts: ReportFacts): string {
@@ -68,7 +68,13 @@ function workTable({ totals, scores }: ReportFacts): string {
       ? ''
       : `; ${count(totals.reusedShards)} of ${count(totals.shards)} parts were there already`;
   const speed = throughput === null ? '' : `, ${rate(throughput)} generated tokens a second`;
-  return `${table(['', 'Rows', 'Errors', 'Prompt tokens', 'Generated tokens'], rows, [1, 2, 3, 4])}\n\nComputed in ${duration(totals.seconds)}${speed}${reused}.`;
+  const recovered = recoveredText(totals);
+  return [
+    table(['', 'Rows', 'Errors', 'Prompt tokens', 'Generated tokens'], rows, [1, 2, 3, 4]),
+    `Computed in ${duration(totals.seconds)}${speed}${reused}.`,
+    ...(recovered ? [`Interrupted, and ${recovered}.`] : []),
+    ...(totals.notes ?? []).map((note) => `Note: ${note}.`),
+  ].join('\n\n');
 }
 
 function table(

@@ -50,6 +50,8 @@ export function resultsJson(facts: ReportFacts, taskHashes: Readonly<Record<stri
       seconds: totals.seconds,
       generationThroughput: generationThroughput(totals),
       reusedShards: totals.reusedShards,
+      recovered: totals.recovered ?? null,
+      notes: totals.notes ?? [],
       tasks: Object.fromEntries(
         facts.scores.map(({ task, rows, errors, promptTokens, generatedTokens, chance }) => [
           task,

@@ -78,14 +78,18 @@ export async function writeReport(source: ReportSource): Promise<Report> {
 function totalsOf({ totals }: ReportSource, scores: readonly TaskScores[]): RunWork {
   const sum = (key: 'rows' | 'errors' | 'promptTokens' | 'generatedTokens') =>
     scores.reduce((total, task) => total + task[key], 0);
-  const { seconds, shards, reusedShards } = totals;
+  const { seconds, shards, reusedShards, recovered, notes } = totals;
   const [rows, errors, promptTokens, generatedTokens] = [
     sum('rows'),
     sum('errors'),
     sum('promptTokens'),
     sum('generatedTokens'),
   ];
-  return { rows, errors, promptTokens, generatedTokens, seconds, shards, reusedShards };
+  return {
+    ...{ rows, errors, promptTokens, generatedTokens, seconds, shards, reusedShards },
+    ...(recovered && { recovered }),
+    ...(notes && { notes }),
+  };
 }
 
 async function* readShards(

@@ -9,10 +9,11 @@ import type { OpenBackend } from './backends/backend.js';
 import { openOnnx } from './backends/onnx.js';
 import { openReference } from './backends/reference.js';
 import { timedBackend } from './backends/timed.js';
+import { openCheckpoint } from './checkpoint.js';
 import { EngineError } from './errors.js';
 import { loadModel } from './loading.js';
 import type { ModelConfig } from './model/config.js';
-import type { Engine, EngineOptions, EngineRequest, EngineResult, RunOptions } from './requests.js';
+import type { Engine, EngineOptions, EngineProgress, EngineRequest, EngineResult, RunOptions } from './requests.js';
 import { runLoop } from './schedule/loop.js';
 import { Trace } from './trace.js';
 
@@ -36,12 +37,32 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const { config, tokenizer, policy, memory, compute, backend } = model;
   let last: Promise<unknown> = Promise.resolve();
 
-  async function answer(requests: readonly EngineRequest[], { signal, onProgress }: RunOptions) {
+  async function answer(requests: readonly EngineRequest[], run: RunOptions) {
+    const { signal, onProgress } = run;
     const encoder = { config, tokenizer, contextTokens: model.contextTokens, passRows: model.passRows };
     const admitted = await Promise.all(requests.map((request) => admit(request, encoder)));
-    const sequences = admitted.filter((one) => 'accept' in one);
-    await runLoop(backend, compute, config, sequences, { policy, memory, trace, signal, onProgress });
-    return admitted.map((one): EngineResult => ('accept' in one ? one.result() : one));
+    const { numerics } = backend;
+    const parts = { requests, admitted, numerics, model: model.identity, config, memory, trace };
+    const checkpoint = run.checkpoint && (await openCheckpoint(run.checkpoint, parts));
+    const sequences = checkpoint?.sequences ?? admitted.filter((one) => 'accept' in one);
+    const answered = checkpoint?.answered;
+    const report = (progress: EngineProgress) => {
+      const { finished, total } = progress;
+      const before = answered?.size ?? 0;
+      const status = checkpoint && { checkpoint: checkpoint.status() };
+      onProgress?.({ ...progress, ...status, finished: finished + before, total: total + before });
+    };
+    if (checkpoint) report({ finished: 0, total: sequences.length, promptTokens: 0, generatedTokens: 0, live: 0 });
+    try {
+      const { loop } = checkpoint ?? {};
+      await runLoop(backend, compute, config, sequences, {
+        ...{ policy, memory, trace, signal, checkpoint: loop },
+        onProgress: report,
+      });
+    } finally {
+      await checkpoint?.close();
+    }
+    return admitted.map((one, i): EngineResult => answered?.get(i) ?? ('accept' in one ? one.result() : one));
   }
 
   return {

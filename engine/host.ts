@@ -54,7 +54,7 @@ export async function openEngineHost(options: EngineOptions): Promise<Engine> {
     run(requests, run = {}) {
       const id = nextCall++;
       const abort = () => send({ type: 'abort', id });
-      const results = ask<EngineResult[]>({ type: 'run', id, requests }, run.onProgress);
+      const results = ask<EngineResult[]>({ type: 'run', id, requests, checkpoint: run.checkpoint }, run.onProgress);
       if (run.signal?.aborted) abort();
       run.signal?.addEventListener('abort', abort, { once: true });
       return results.finally(() => run.signal?.removeEventListener('abort', abort));

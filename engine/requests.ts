@@ -5,6 +5,7 @@
  */
 
 import type { ComputeBits } from './backends/backend.js';
+import type { CheckpointOptions, CheckpointStatus } from './checkpoint.js';
 import type { TierName } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
 import type { Policy, ScheduleName, WeightBits } from './policy/policy.js';
@@ -86,7 +87,7 @@ export interface ScoreResult {
 
 export type EngineResult = GenerateResult | ScoreResult;
 
-/** Where a call of `run` stands; counts start at zero with the call. */
+/** Where a call of `run` stands. Tokens are those computed in this call; answers that a checkpoint held are finished. */
 export interface EngineProgress {
   readonly finished: number;
   readonly total: number;
@@ -95,12 +96,16 @@ export interface EngineProgress {
   readonly generatedTokens: number;
   /** Sequences being computed now. */
   readonly live: number;
+  /** Where the run keeps checkpoints. */
+  readonly checkpoint?: CheckpointStatus;
 }
 
 export interface RunOptions {
   /** Aborting makes `run` reject with CANCELLED at the end of the sweep. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: EngineProgress) => void;
+  /** Where what is computed is kept, and what an earlier call with the same requests kept is taken up. */
+  readonly checkpoint?: CheckpointOptions;
 }
 
 /** What is known of the model once it is open. */

@@ -2,7 +2,7 @@
  * One request while it is computed: what was generated, what ends it, and what becomes of it.
  */
 import type { HeadResult } from './backends/backend.js';
-import { type Random, seededRandom } from './model/random.js';
+import { type Random, type RandomState, resumedRandom, seededRandom } from './model/random.js';
 import { chooseToken, headNeeds } from './model/sampler.js';
 import type { TokenStream } from './model/token-stream.js';
 import type { EngineResult, GenerateRequest, GenerateResult, OptionScore, ScoreRequest } from './requests.js';
@@ -22,14 +22,23 @@ export interface Ending {
   readonly maxPositions: number;
 }
 
+/** What a sequence has become, besides its request: plain data, from which another engine goes on. */
+export interface SavedSequence {
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly number[];
+  readonly topLogprobs: GenerateResult['topLogprobs'] & {};
+  readonly promptLogprobs: GenerateResult['promptLogprobs'];
+  readonly random: RandomState;
+}
+
 /** A sequence that grows token by token. */
 export class GenerateSequence {
   readonly kind = 'generate';
   readonly tokens: number[] = [];
   private readonly logprobs: number[] = [];
-  private readonly topLogprobs: [number, number][][] = [];
-  private promptLogprobs: (number | null)[] | undefined;
-  private readonly random: Random;
+  private readonly topLogprobs: (readonly (readonly [number, number])[])[] = [];
+  private promptLogprobs: readonly (number | null)[] | undefined;
+  private random: Random;
   private text = '';
   private finishReason: 'stop' | 'length' | undefined;
 
@@ -86,6 +95,20 @@ export class GenerateSequence {
     this.promptLogprobs = [null, ...logprobs];
   }
 
+  save(): SavedSequence {
+    const { tokens, logprobs, topLogprobs, promptLogprobs } = this;
+    return { tokens, logprobs, topLogprobs, promptLogprobs, random: this.random.state() };
+  }
+
+  /** Takes up where a sequence of the same request was saved: text and ending follow from the tokens. */
+  restore(saved: SavedSequence): void {
+    for (const token of saved.tokens) this.append(token);
+    for (const logprob of saved.logprobs) this.logprobs.push(logprob);
+    for (const top of saved.topLogprobs) this.topLogprobs.push(top);
+    this.promptLogprobs = saved.promptLogprobs;
+    this.random = resumedRandom(saved.random);
+  }
+
   result(): GenerateResult {
     const { request } = this;
     return {
@@ -130,13 +153,17 @@ export class GenerateSequence {
 /** A context with its options: one pass, then it is done. */
 export class ScoreSequence {
   readonly kind = 'score';
-  private scores: readonly OptionScore[] = [];
+  private scores: readonly OptionScore[] | undefined;
 
   constructor(
     readonly request: ScoreRequest,
     readonly tree: TokenTree,
     readonly promptTokens: number,
   ) {}
+
+  get finished(): boolean {
+    return this.scores !== undefined;
+  }
 
   /** @param score log-probability of a token at a tree row, and whether it is the most probable one there. */
   accept(score: (row: number, token: number) => { logprob: number; isTop: boolean }): void {
@@ -151,7 +178,7 @@ export class ScoreSequence {
   }
 
   result(): EngineResult {
-    return { kind: 'score', id: this.request.id, promptTokens: this.promptTokens, options: this.scores };
+    return { kind: 'score', id: this.request.id, promptTokens: this.promptTokens, options: this.scores ?? [] };
   }
 }
 

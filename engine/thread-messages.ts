@@ -1,4 +1,5 @@
 /** What passes between the engine's thread and the one that owns it. */
+import type { CheckpointOptions } from './checkpoint.js';
 import type { EngineErrorCode } from './errors.js';
 import type { EngineInfo, EngineProgress, EngineRequest, EngineResult, EngineUsage } from './requests.js';
 
@@ -10,7 +11,12 @@ export interface ThrownError {
 }
 
 export type ToThread =
-  | { readonly type: 'run'; readonly id: number; readonly requests: readonly EngineRequest[] }
+  | {
+      readonly type: 'run';
+      readonly id: number;
+      readonly requests: readonly EngineRequest[];
+      readonly checkpoint: CheckpointOptions | undefined;
+    }
   | { readonly type: 'usage'; readonly id: number }
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'close' };

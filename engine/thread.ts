@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
 import { openEngine } from './engine.js';
 import { EngineError } from './errors.js';
-import type { Engine, EngineOptions, EngineRequest } from './requests.js';
+import type { Engine, EngineOptions } from './requests.js';
 import type { FromThread, ThrownError, ToThread } from './thread-messages.js';
 
 // Arrays that leave onnxruntime make V8 collect several times a second. Marking beside the products takes their cores for
@@ -16,7 +16,7 @@ const aborts = new Map<number, AbortController>();
 
 async function serve(engine: Engine): Promise<void> {
   port.on('message', async (message: ToThread) => {
-    if (message.type === 'run') await run(engine, message.id, message.requests);
+    if (message.type === 'run') await run(engine, message);
     else if (message.type === 'usage') send({ type: 'done', id: message.id, answer: await engine.usage() });
     else if (message.type === 'abort') aborts.get(message.id)?.abort();
     else {
@@ -27,13 +27,14 @@ async function serve(engine: Engine): Promise<void> {
   send({ type: 'opened', info: engine.info });
 }
 
-async function run(engine: Engine, id: number, requests: readonly EngineRequest[]): Promise<void> {
+async function run(engine: Engine, { id, requests, checkpoint }: Extract<ToThread, { type: 'run' }>): Promise<void> {
   const abort = new AbortController();
   aborts.set(id, abort);
   try {
     const answer = await engine.run(requests, {
       signal: abort.signal,
       onProgress: (progress) => send({ type: 'progress', id, progress }),
+      ...(checkpoint && { checkpoint }),
     });
     send({ type: 'done', id, answer });
   } catch (error) {

@@ -46,8 +46,24 @@ export function addOutcome(progress: Progress, outcome: ShardOutcome): void {
     seconds: totals.seconds + outcome.seconds,
     shards: totals.shards + 1,
     reusedShards: totals.reusedShards + (outcome.reused ? 1 : 0),
+    ...addRecovered(totals.recovered, outcome.recovered),
+    ...addNotes(totals.notes, outcome.notes),
   };
   if (!outcome.reused) progress.computedRows += outcome.rows;
+}
+
+function addRecovered(sum: RunTotals['recovered'], one: ShardOutcome['recovered']): Pick<RunTotals, 'recovered'> {
+  if (!sum || !one) return sum || one ? { recovered: (sum ?? one)! } : {};
+  const names = Object.keys(one) as (keyof typeof one)[];
+  return { recovered: Object.fromEntries(names.map((name) => [name, sum[name] + one[name]])) as unknown as typeof one };
+}
+
+/** They travel with every continuation, so there is an end to them. */
+const MAX_NOTES = 10;
+
+function addNotes(before: readonly string[] = [], more: readonly string[] = []): Pick<RunTotals, 'notes'> {
+  const notes = [...new Set([...before, ...more])].slice(0, MAX_NOTES);
+  return notes.length > 0 ? { notes } : {};
 }
 
 export function answerQuery({ stage, plannedRows, plannedShards, totals }: Progress): RunProgress {

@@ -36,6 +36,7 @@ async function worker({ device, queue }: { device: string; queue?: string }): Pr
         cacheDir: cacheDirectory(),
         openEngine,
         resolveModel: requireModel,
+        report: note,
       });
       running.stopped.catch(fail);
       note(`Working for ${running.queues.join(' and ')} at ${temporal.address}. Ctrl-C ends this command.`);

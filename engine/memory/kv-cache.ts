@@ -12,6 +12,7 @@ import type { Trace } from '../trace.js';
 import type { KvHome } from './kv-home.js';
 import { blocksFor, putRows, type RowTarget, type SlotHomes, sliceBlock, slotBytes, slotValues } from './kv-layout.js';
 import type { KvMemory } from './kv-memory.js';
+import { copyRecords } from './kv-records.js';
 import type { KvStaging, StagingSet } from './kv-staging.js';
 
 /** Slots that attention takes together. */
@@ -29,6 +30,9 @@ export interface KvLayer {
   /** Begins to store what was written to copies; in the serial loop, waits for it too. */
   store(): Promise<void>;
 }
+
+/** Positions [from, to). */
+export type Positions = readonly [from: number, to: number];
 
 export interface KvCacheParts {
   readonly homes: SlotHomes;
@@ -105,6 +109,22 @@ export class KvCache {
     else await trace.wait('kvRead', () => this.moveStaged(from, to, blocks));
   }
 
+  /**
+   * Copies positions [from, to) of a slot to their records, or back. Nothing else is under way.
+   *
+   * @param records as `kv-records.ts` has them
+   */
+  async copy(what: 'take' | 'put', slot: number, [from, to]: Positions, records: Float32Array): Promise<void> {
+    const { homes, resident, trace } = this.parts;
+    if (slot >= homes.resident) {
+      await trace.wait('kvRead', () => this.copyStaged(what, slot - homes.resident, [from, to], records));
+      return;
+    }
+    for (let layer = 0; layer < this.config.numLayers; layer++) {
+      copyRecords(what, this.config, resident.blocks(layer, blocksFor(to)), { layer, slot, from, to }, records);
+    }
+  }
+
   /** Waits for what is under way, and gives everything back. */
   async close(): Promise<void> {
     await this.parts.resident.close();
@@ -123,6 +143,23 @@ export class KvCache {
         this.copySlot(set.blocks[block]!, source, into[block]!, target < 0 ? to : target);
       }
       if (target >= 0) this.store(set, this.slotTransfers('store', layer, blocks, target, set));
+    }
+    await staging.drain();
+  }
+
+  /** As `moveStaged`. What is put into a part of a block needs the rest of the block. */
+  private async copyStaged(what: 'take' | 'put', slot: number, [from, to]: Positions, records: Float32Array) {
+    const { staging } = this.parts;
+    const blocks = Array.from({ length: blocksFor(to) }, (_, i) => i).slice(Math.floor(from / KV_BLOCK_TOKENS));
+    for (let layer = 0; layer < this.config.numLayers; layer++) {
+      const set = await staging.next();
+      await allSettled(blocks.flatMap((block) => this.transfer('load', layer, block, [slot], set)));
+      copyRecords(what, this.config, set.blocks, { layer, slot, from, to }, records);
+      if (what === 'take') continue;
+      this.store(
+        set,
+        blocks.flatMap((block) => this.transfer('store', layer, block, [slot], set)),
+      );
     }
     await staging.drain();
   }

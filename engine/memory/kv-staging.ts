@@ -68,9 +68,14 @@ export class KvStaging {
     for (const { stored } of this.sets) await stored;
   }
 
-  /** Waits for what is under way, however it ends, and gives everything back. */
-  async close(): Promise<void> {
+  /** Waits for what is under way, however it ends. */
+  async settle(): Promise<void> {
     while (this.underWay.size > 0) await Promise.all(this.underWay);
+  }
+
+  /** Waits for what is under way, and gives everything back. */
+  async close(): Promise<void> {
+    await this.settle();
     for (const set of this.sets) set.blocks.length = 0;
     for (const lease of this.leases.splice(0)) lease.release();
   }

@@ -22,6 +22,8 @@ export interface KvCaches {
   readonly caches: readonly KvCache[];
   /** Waits until everything that was written is stored. */
   drain(): Promise<void>;
+  /** Waits for what is under way, however it ends. */
+  settle(): Promise<void>;
   /** Waits for what is under way, however it ends, and gives everything back. */
   close(): Promise<void>;
 }
@@ -51,6 +53,7 @@ export function openKvCaches(config: ModelConfig, policy: Policy, memory: RunMem
   return {
     caches,
     drain: () => staging.drain(),
+    settle: () => staging.settle(),
     async close() {
       await staging.close();
       for (const cache of caches) await cache.close();

@@ -5,23 +5,32 @@
  * sequences leave at once; the last slot's sequence moves into the gap, so live slots stay contiguous.
  */
 import type { Backend, Projection } from '../backends/backend.js';
-import type { KvCache, KvLayer } from '../memory/kv-cache.js';
+import type { KvCache, KvLayer, Positions } from '../memory/kv-cache.js';
 import { lengthMask } from '../memory/kv-layout.js';
 import { windowOf, windowsOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
 import type { Admission } from './door.js';
-import { causalMask, treeMask } from './token-tree.js';
+import { attendGenerated } from './returned.js';
+import { causalMask, type TokenTree, treeMask } from './token-tree.js';
 
 /** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
 const ATTENTION_TILE = 256;
 
-/** Rows [start, end) of the sweep belong to this newcomer. */
-interface NewcomerRows {
+/** Rows [start, end) of the sweep belong to this newcomer: one that is new, or one that comes back with its tokens. */
+export interface NewcomerRows {
   readonly sequence: Sequence;
+  /** Its first positions, whose keys and values are in the cache already. */
+  readonly kept: number;
   readonly start: number;
   readonly end: number;
+}
+
+/** A sequence's own positions in the cache, in records. */
+export interface Seat {
+  readonly sequence: GenerateSequence;
+  copy(what: 'take' | 'put', positions: Positions, records: Float32Array): Promise<void>;
 }
 
 /** What one GPU batch computes in one sweep. Rows 0..live-1 are the live sequences', one each, in slot order. */
@@ -30,6 +39,8 @@ export interface SweepRows {
   readonly positions: Int32Array;
   readonly live: number;
   readonly newcomers: readonly NewcomerRows[];
+  /** Rows of prompts that are computed for the first time, options included. */
+  readonly promptRows: number;
   /** By window: (live, cached positions), which cached positions each live row sees. */
   readonly masks: ReadonlyMap<number | undefined, Float32Array>;
   readonly longest: number;
@@ -39,6 +50,8 @@ const NO_MASK = new Float32Array(0);
 
 export class GpuBatch {
   private readonly live: GenerateSequence[] = [];
+  /** In the slots behind the live ones until the next sweep. */
+  private readonly returning: { readonly sequence: GenerateSequence; readonly kept: number }[] = [];
 
   constructor(
     private readonly config: ModelConfig,
@@ -50,22 +63,50 @@ export class GpuBatch {
     return this.live;
   }
 
+  get freeSlots(): number {
+    return this.numSlots - this.live.length - this.returning.length;
+  }
+
+  /** Between sweeps. */
+  get seats(): readonly Seat[] {
+    return this.live.map((sequence, slot) => this.seat(sequence, slot));
+  }
+
+  /**
+   * Takes a sequence back whose keys and values were kept, into a free slot.
+   *
+   * @param load puts those of its first positions, and says how many
+   * @returns false where the prompt is not among them: then it enters like any newcomer
+   */
+  async welcome(sequence: GenerateSequence, load: (seat: Seat) => Promise<number>): Promise<boolean> {
+    const slot = this.live.length + this.returning.length;
+    await this.cache.grow(slot + 1, sequence.length);
+    const kept = await load(this.seat(sequence, slot));
+    if (kept < sequence.prompt.length) return false;
+    this.returning.push({ sequence, kept });
+    return true;
+  }
+
   /** Takes newcomers from the queue's front while slots last and the door lets them in; lays out the next sweep. */
   layOut(queue: Sequence[], door: Admission): SweepRows {
     const live = this.live.length;
     const tokens = this.live.map(({ tokens, prompt }) => tokens.at(-1) ?? prompt.at(-1)!);
     const positions = this.live.map(({ length }) => length - 1);
     const newcomers: NewcomerRows[] = [];
-    let freeSlots = this.numSlots - live;
+    let freeSlots = this.freeSlots;
+    const enter = (sequence: Sequence, kept: number, rows: TokenRows) => {
+      newcomers.push({ sequence, kept, start: tokens.length, end: tokens.length + rows.tokens.length });
+      for (const token of rows.tokens) tokens.push(token);
+      for (const position of rows.positions) positions.push(position);
+    };
+    for (const { sequence, kept } of this.returning.splice(0)) enter(sequence, kept, rowsFrom(sequence, kept));
     for (let next = queue[0]; next; next = queue[0]) {
-      const rows = newcomerRows(next);
+      const rows = next.kind === 'score' ? next.tree : rowsFrom(next, 0);
       const needsSlot = next.kind === 'generate';
       if ((needsSlot && freeSlots === 0) || !door.admits(rows.tokens.length, tokens.length)) break;
       queue.shift();
       if (needsSlot) freeSlots--;
-      newcomers.push({ sequence: next, start: tokens.length, end: tokens.length + rows.tokens.length });
-      for (const token of rows.tokens) tokens.push(token);
-      for (const position of rows.positions) positions.push(position);
+      enter(next, 0, rows);
     }
     const lengths = this.live.map(({ length }) => length);
     return {
@@ -73,6 +114,7 @@ export class GpuBatch {
       positions: Int32Array.from(positions),
       live,
       newcomers,
+      promptRows: newcomers.filter(isNew).reduce((sum, { start, end }) => sum + end - start, 0),
       masks: new Map(
         Array.from(live > 0 ? windowsOf(this.config) : [], (window) => [window, lengthMask(lengths, window)]),
       ),
@@ -86,14 +128,15 @@ export class GpuBatch {
    * @throws OUT_OF_MEMORY before anything of the sweep is computed
    */
   grow(rows: SweepRows): Promise<void> {
-    const prompts = seated(rows).map(({ start, end }) => end - start);
-    return this.cache.grow(rows.live + prompts.length, Math.max(rows.longest, ...prompts));
+    const lengths = seated(rows).map(({ kept, start, end }) => kept + end - start);
+    return this.cache.grow(rows.live + lengths.length, Math.max(rows.longest, ...lengths));
   }
 
   /** Reads what attention needs of a layer, on other threads. */
   stage(layer: number, rows: SweepRows): Promise<KvLayer> {
     const stored = this.live.map(({ length }) => length - 1);
-    return this.cache.stage(layer, stored, rows.live + seated(rows).length);
+    const kept = seated(rows).map((newcomer) => newcomer.kept);
+    return this.cache.stage(layer, [...stored, ...kept], rows.live + kept.length);
   }
 
   /**
@@ -111,8 +154,8 @@ export class GpuBatch {
     this.live.forEach(({ length }, slot) => {
       cached.write(projection, { slot, position: length - 1, start: slot, end: slot + 1 });
     });
-    seated(rows).forEach(({ start, end }, i) => {
-      cached.write(projection, { slot: rows.live + i, position: 0, start, end });
+    seated(rows).forEach(({ kept, start, end }, i) => {
+      cached.write(projection, { slot: rows.live + i, position: kept, start, end });
     });
     await cached.store();
     const width = this.config.numHeads * this.config.headDim;
@@ -126,9 +169,18 @@ export class GpuBatch {
     }
     for (const newcomer of rows.newcomers) {
       const { start } = newcomer;
-      const attended = await this.attendNewcomer(backend, newcomer, projection, window);
+      const end = promptEnd(newcomer);
+      if (end === start) continue;
+      const attended = await this.attendNewcomer(backend, { ...newcomer, end }, projection, window);
       into.set(attended, (firstRow + start) * width);
     }
+    const generated = seated(rows).map((newcomer, i) => ({
+      slot: rows.live + i,
+      start: promptEnd(newcomer),
+      end: newcomer.end,
+      position: newcomer.kept + promptEnd(newcomer) - newcomer.start,
+    }));
+    await attendGenerated(backend, this.config, cached, generated, projection, { into, firstRow, window });
   }
 
   /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */
@@ -150,6 +202,10 @@ export class GpuBatch {
     }
     await this.cache.trim(this.live.length, Math.max(0, ...this.live.map(({ length }) => length)));
     return left;
+  }
+
+  private seat(sequence: GenerateSequence, slot: number): Seat {
+    return { sequence, copy: (what, positions, records) => this.cache.copy(what, slot, positions, records) };
   }
 
   private async attendNewcomer(
@@ -184,10 +240,21 @@ function seated({ newcomers }: SweepRows): readonly NewcomerRows[] {
   return newcomers.filter(({ sequence }) => sequence.kind === 'generate');
 }
 
-function newcomerRows(sequence: Sequence): {
-  tokens: ArrayLike<number> & Iterable<number>;
-  positions: Iterable<number>;
-} {
-  if (sequence.kind === 'score') return sequence.tree;
-  return { tokens: sequence.prompt, positions: sequence.prompt.keys() };
+function isNew({ sequence }: NewcomerRows): boolean {
+  return sequence.kind === 'score' || sequence.tokens.length === 0;
+}
+
+/** Where the rows end that attend among themselves. */
+function promptEnd({ sequence, kept, start, end }: NewcomerRows): number {
+  return sequence.kind === 'score' ? end : Math.min(end, start + Math.max(0, sequence.prompt.length - kept));
+}
+
+type TokenRows = Pick<TokenTree, 'tokens' | 'positions'>;
+
+/** From this position to the newest token. */
+function rowsFrom({ prompt, tokens, length }: GenerateSequence, position: number): TokenRows {
+  return {
+    tokens: Int32Array.from([...prompt, ...tokens].slice(position)),
+    positions: Int32Array.from({ length: length - position }, (_, i) => position + i),
+  };
 }

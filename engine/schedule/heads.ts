@@ -92,7 +92,8 @@ function nextToken(sequence: GenerateSequence, row: number): HeadJob {
 /** Jobs of a newcomer's own tokens: its options, or its prompt where that is asked for. */
 function scoringOf(sequence: Sequence, start: number): { jobs: HeadJob[]; finish: () => void } {
   if (sequence.kind === 'score') return scoreJobs(sequence, start);
-  if (sequence.request.promptLogprobs) return promptJobs(sequence, start);
+  // One that comes back knows them already.
+  if (sequence.request.promptLogprobs && sequence.tokens.length === 0) return promptJobs(sequence, start);
   return { jobs: [], finish: () => {} };
 }
 

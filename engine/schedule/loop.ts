@@ -14,13 +14,24 @@ import { queryKeySize, valueSize } from '../model/layers.js';
 import { activationRowBytes } from '../policy/memory-plan.js';
 import type { Policy } from '../policy/policy.js';
 import type { EngineProgress } from '../requests.js';
-import type { Sequence } from '../sequence.js';
+import type { GenerateSequence, Sequence } from '../sequence.js';
 import type { Trace } from '../trace.js';
 import type { LayerCompute } from './compute.js';
 import { type Door, openDoor } from './door.js';
-import { GpuBatch } from './gpu-batch.js';
+import { GpuBatch, type Seat } from './gpu-batch.js';
 import { type HeadCell, runHeads } from './heads.js';
 import { readAhead } from './read-ahead.js';
+
+/** Keeps what was computed, beside the computation. */
+export interface LoopCheckpoint {
+  /** Whether keys and values of this sequence may be there. */
+  holds(sequence: Sequence): boolean;
+  /** Puts those of its first positions into its seat. @returns how many there were; then it holds them no longer */
+  load(seat: Seat): Promise<number>;
+  afterSweep(seats: readonly Seat[], counts: Pick<EngineProgress, 'promptTokens' | 'generatedTokens'>): Promise<void>;
+  /** The run ends before its time. */
+  giveUp(seats: readonly Seat[]): Promise<void>;
+}
 
 export interface LoopOptions {
   readonly policy: Policy;
@@ -28,6 +39,7 @@ export interface LoopOptions {
   readonly trace: Trace;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EngineProgress) => void) | undefined;
+  readonly checkpoint?: LoopCheckpoint | undefined;
 }
 
 /** One GPU batch's part in a sweep. */
@@ -49,7 +61,7 @@ export async function runLoop(
 ): Promise<void> {
   const queue = sequences.filter((sequence) => sequence.kind === 'score' || !sequence.finished);
   const counts = { finished: sequences.length - queue.length, promptTokens: 0, generatedTokens: 0 };
-  const { policy, memory, trace } = options;
+  const { policy, memory, trace, checkpoint } = options;
   const kv = openKvCaches(config, policy, memory, trace);
   const activations = openActivations(config, policy, memory, trace);
   const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache));
@@ -58,6 +70,7 @@ export async function runLoop(
   try {
     for (;;) {
       const start = performance.now();
+      if (checkpoint) await welcomeBack(batches, queue, checkpoint);
       const cells = layOut(batches, doors, queue);
       if (cells.length === 0 && queue.length > 0) throw new Error(`the door let none of ${queue.length} sequences in`);
       if (cells.length === 0) return;
@@ -65,22 +78,41 @@ export async function runLoop(
       await sweep({ backend, compute, config, activations, scratch }, cells, options);
       await trace.wait('kvWrite', () => kv.drain());
       for (const { batch, rows } of cells) {
-        counts.promptTokens += rows.tokens.length - rows.live;
+        counts.promptTokens += rows.promptRows;
         counts.generatedTokens +=
           rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
         counts.finished += (await batch.settle(rows)).length;
       }
       const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
       trace.sweep(...countRows(cells), (performance.now() - start) / 1000);
+      await checkpoint?.afterSweep(seatsOf(batches), counts);
       options.onProgress?.({ ...counts, total: sequences.length, live });
     }
   } catch (error) {
     await compute.rewind();
+    await kv.settle();
+    await checkpoint?.giveUp(seatsOf(batches));
     throw error;
   } finally {
     await activations.close();
     await kv.close();
   }
+}
+
+/** Seats the sequences whose keys and values were kept, as far as there are slots. */
+async function welcomeBack(batches: readonly GpuBatch[], queue: Sequence[], checkpoint: LoopCheckpoint): Promise<void> {
+  const holding = queue.filter((sequence) => checkpoint.holds(sequence)) as GenerateSequence[];
+  for (const batch of batches) {
+    while (batch.freeSlots > 0 && holding.length > 0) {
+      const sequence = holding.shift()!;
+      const isSeated = await batch.welcome(sequence, (seat) => checkpoint.load(seat));
+      if (isSeated) queue.splice(queue.indexOf(sequence), 1);
+    }
+  }
+}
+
+function seatsOf(batches: readonly GpuBatch[]): readonly Seat[] {
+  return batches.flatMap(({ seats }) => seats);
 }
 
 /** The cells of the next sweep; none when all is done. */

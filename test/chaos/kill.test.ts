@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stopLocalServer } from '../../cli/temporal-server.js';
-import { mainPath } from '../support/command.js';
+import { type RunProcess, startRun } from '../support/run-process.js';
 import { partsOf, writeStoryPipeline } from '../support/story-pipeline.js';
 import { isolatedEnv, temporaryDirectory } from '../support/temporal.js';
 
@@ -12,7 +11,7 @@ const SHARDS = 12;
 const directory = temporaryDirectory();
 const env = isolatedEnv(directory);
 const pipeline = writeStoryPipeline(directory, { rows: SHARDS * 6, shardRows: 6, maxNewTokens: 100 });
-const running = new Set<ChildProcess>();
+const running = new Set<RunProcess>();
 
 let undisturbed: Readonly<Record<string, string>>;
 beforeAll(async () => {
@@ -22,7 +21,7 @@ beforeAll(async () => {
   expect(Object.keys(undisturbed)).toHaveLength(SHARDS);
 });
 afterAll(async () => {
-  for (const child of running) child.kill('SIGKILL');
+  for (const { child } of running) child.kill('SIGKILL');
   await stopLocalServer(env);
   rmSync(directory, { recursive: true, force: true });
 });
@@ -60,31 +59,11 @@ describe('kill -9 in the middle', () => {
   }, 120_000);
 });
 
-interface Ended {
-  readonly code: number | null;
-  readonly result: unknown;
-  readonly stderr: string;
-}
-
-function start(runDir: string): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
-  const words = [mainPath, 'run', pipeline, '--run-dir', runDir, '--json'];
-  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  running.add(child);
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const ended = new Promise<Ended>((resolve) => {
-    child.once('close', (code) => {
-      running.delete(child);
-      const line = stdout.trimEnd().split('\n').at(-1) ?? '';
-      resolve({ code, result: line.startsWith('{') ? JSON.parse(line) : undefined, stderr });
-    });
-  });
-  return { child, ended };
+function start(runDir: string): RunProcess {
+  const process = startRun([pipeline, '--run-dir', runDir], env);
+  running.add(process);
+  void process.ended.then(() => running.delete(process));
+  return process;
 }
 
 function partCount(runDir: string): number {

@@ -9,6 +9,7 @@ import type { ModelConfig } from '../../engine/model/config.js';
 import { writeStore } from '../../engine/model/store-write.js';
 import type { Policy } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineRequest, EngineResult, EngineUsage } from '../../engine/requests.js';
+import { damageFile, killAfter } from '../support/checkpoints.js';
 import { tinyModels, tinyWeights } from '../support/tiny-models.js';
 
 const scratch = mkdtempSync(join(tmpdir(), 'zigzag-offload-'));
@@ -72,6 +73,9 @@ function fractionsOn(device: 'cpu' | 'sim', { gpu, cpu, disk }: { gpu: number; c
   return { gpu: onGpu / total, cpu: onCpu / total, disk: disk / total };
 }
 
+/** What may befall one of the files. */
+const damages = fc.record({ file: fc.nat(), how: fc.constantFrom('cut', 'flip', 'lose'), at: fc.nat() });
+
 const sizes = {
   model: fc.constantFrom(...models),
   device: fc.constantFrom('cpu', 'sim'),
@@ -83,6 +87,13 @@ const sizes = {
   picks: fc.array(fc.nat(NUM_REQUESTS - 1), { minLength: 1, maxLength: 6 }),
   /** The run is given up after so many sweeps, and begun again. */
   cancelAfter: fc.option(fc.integer({ min: 1, max: 6 }), { freq: 4, nil: undefined }),
+  /** The process is killed after so many sweeps, and another goes on with what is on its disk by then. */
+  kill: fc.option(
+    fc.record({ afterSweeps: fc.integer({ min: 1, max: 12 }), damage: fc.option(damages, { freq: 2 }) }),
+    {
+      nil: undefined,
+    },
+  ),
 } as const;
 
 const placed = fc.record({
@@ -127,6 +138,7 @@ function budgetedOptions(
   };
 }
 
+type Kill = NonNullable<Sizes['kill']>;
 type Sizes = { readonly [Key in keyof typeof sizes]: (typeof sizes)[Key] extends fc.Arbitrary<infer T> ? T : never };
 
 async function open(backend: EngineOptions['backend'], drawn: Sizes, options: Partial<EngineOptions>): Promise<Engine> {
@@ -147,6 +159,7 @@ async function check(engine: Engine, drawn: Sizes, capacity: Partial<EngineUsage
   results.forEach((result, i) => {
     expectSame(result, alone[drawn.picks[i]!]!);
   });
+  if (drawn.kill) expect(await killed(engine, requests, drawn.kill)).toEqual(results);
   const { usedBytes, peakBytes } = await engine.usage();
   expect(usedBytes).toEqual(before);
   for (const tier of ['gpu', 'cpu', 'disk'] as const) {
@@ -167,6 +180,17 @@ async function cancel(engine: Engine, requests: readonly EngineRequest[], afterS
   });
   // It may have been through before.
   await run.catch((error) => expect(error).toMatchObject({ code: 'CANCELLED' }));
+}
+
+/** Answers of a run that goes on where one was killed, whatever became of its files. */
+async function killed(engine: Engine, requests: readonly EngineRequest[], { afterSweeps, damage }: Kill) {
+  const kept = await killAfter(engine, requests, afterSweeps, scratch);
+  try {
+    if (damage) damageFile(kept, damage);
+    return await engine.run(requests, { checkpoint: { directory: kept, fencingToken: 2, costShare: Infinity } });
+  } finally {
+    rmSync(kept, { recursive: true });
+  }
 }
 
 /** Tokens are the same; sums over parts of the vocabulary may round differently. */

@@ -98,6 +98,18 @@ function systemError(code: string, syscall: string): Error {
 }
 
 describe('the end of a run', () => {
+  const recovered: NonNullable<RunResult['recovered']> = {
+    shards: 1,
+    answers: 20,
+    sequences: 41,
+    tokensKept: 1204,
+    promptTokensAgain: 8,
+    generatedTokensAgain: 30,
+    sweepsAgain: 2,
+    periodSweeps: 6,
+    positionsRead: 2000,
+    positionsRebuilt: 12,
+  };
   const result: RunResult = {
     runDir: '/data/runs/quickstart',
     outputs: ['outputs/capitals-00000.parquet', 'outputs/capitals-00001.parquet'],
@@ -129,11 +141,14 @@ describe('the end of a run', () => {
       tokens: { prompt: 12_000, generated: 3_000 },
       seconds: 60,
       generationThroughput: 50,
+      recovered: null,
+      notes: [],
     });
   });
 
   it('claims no throughput where parts were there already', () => {
     expect(runJson({ ...result, reusedShards: 1 }).generationThroughput).toBeNull();
+    expect(runJson({ ...result, recovered })).toMatchObject({ generationThroughput: null, recovered });
   });
 
   it('is for people the scores with their errors, the figures, and where everything is', () => {
@@ -157,6 +172,12 @@ describe('the end of a run', () => {
 
   it.each([
     ['nothing was left to do', { reusedShards: 2, seconds: 0 }, 'all answered before, nothing was left to do'],
+    [
+      'a shard went on in the middle',
+      { recovered },
+      'one shard went on in the middle: 41 sequences resumed and 20 answers kept, 1,204 tokens in all, 38 computed again',
+    ],
+    ['checkpoints failed', { notes: ['/data: the disk is full'] }, '  /data: the disk is full'],
     ['a part was left to do', { reusedShards: 1 }, '1 of 2 shards were there already, the rest took 1 min 00 s'],
     [
       'there was nothing at all',

@@ -203,6 +203,30 @@ describe('the report of a run', () => {
     expect(read('report.html')).toContain('<dd class="note">1 shard</dd>');
   });
 
+  it('says what a shard that went on in the middle did not compute again, and what went wrong', async () => {
+    const recovered = {
+      shards: 1,
+      answers: 20,
+      sequences: 41,
+      tokensKept: 1204,
+      promptTokensAgain: 8,
+      generatedTokensAgain: 30,
+      sweepsAgain: 2,
+      periodSweeps: 6,
+      positionsRead: 2000,
+      positionsRebuilt: 12,
+    };
+    const notes = ['the disk was full'];
+    await reported((source) => ({ ...source, totals: { ...source.totals, recovered, notes } }));
+    expect(JSON.parse(read('results.json'))).toMatchObject({
+      zigzag: { generationThroughput: null, recovered, notes },
+    });
+    const told = 'Interrupted, and one shard went on in the middle: 41 sequences resumed and 20 answers kept';
+    expect(read('report.md')).toContain(told);
+    expect(read('report.md')).toContain('Note: the disk was full.');
+    expect(read('report.html')).toContain(told);
+  });
+
   it('is refused where a part is missing, with its name, and leaves nothing half-made', async () => {
     const source = await writeRun(directory, shape);
     rmSync(join(directory, source.shards[2]!.part));
