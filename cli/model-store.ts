@@ -21,6 +21,7 @@ import { InputError } from '../datasets/errors.js';
 import { nearest } from '../datasets/suggest.js';
 import { storeFiles } from '../engine/model/store.js';
 import { DEFAULT_MODEL, modelsDirectory } from './bootstrap.js';
+import { publishedNames } from './published.js';
 
 export interface StoredModel {
   readonly name: string;
@@ -58,9 +59,9 @@ export function requireModel(reference: string): string {
   const path = findModel(reference);
   if (path !== undefined) return path;
   const names = listModels().map((model) => model.name);
-  const close = nearest(reference, [...names, DEFAULT_MODEL.name]);
+  const close = nearest(reference, [...names, ...publishedNames]);
   const known = names.length > 0 ? `models here: ${names.join(', ')}` : 'no model is here yet';
-  const pull = isModelName(reference) && (reference.includes('/') || reference === DEFAULT_MODEL.name);
+  const pull = isModelName(reference) && (reference.includes('/') || publishedNames.includes(reference));
   throw new InputError(
     `there is no model or file ${JSON.stringify(reference)}${close && close !== reference ? ` (did you mean ${close}?)` : ''}; ${known}. ` +
       `Fetch one with: zigzag model pull ${pull ? reference : DEFAULT_MODEL.name}`,
