@@ -84,12 +84,6 @@ describe('GGUF file', () => {
       /count of metadata: 9223372032559808521 of at least 13 B each/,
     ],
     [
-      'a part of a split file',
-      ggufBytes({ 'split.count': ['u32', 3] }),
-      'UNSUPPORTED',
-      /one of 3 files of a split GGUF; merge them/,
-    ],
-    [
       'an alignment that is no power of two',
       ggufBytes({ 'general.alignment': ['u32', 48] }),
       'BAD_WEIGHTS',
