@@ -9,7 +9,7 @@ import type { Fields } from '../json.js';
 import type { Family, GgufFacts, Place, Places } from './family.js';
 import { activationOf, numberOrNull, unsupported } from './family.js';
 import { ggufPlaces, hfPlaces, hfPrefixes, hfRotary, parseGgufDecoder, parseHfDecoder } from './llama-like.js';
-import { allButLast, hfWindows, windows } from './windows.js';
+import { allButLast, hfWindows, layerCount, windows } from './windows.js';
 
 /** Norms multiply by 1 + weight; GGUF files have the sum. */
 const fromOne = (name: string): Place => ({ name, plus: 1 });
@@ -91,7 +91,7 @@ function parseHf3(config: Fields): ModelConfig {
   const newer = hfRotary(config, headDim, 'sliding_attention');
   const theta =
     config.raw('rope_parameters') == null ? config.number('rope_local_base_freq', LOCAL_THETA) : newer.theta;
-  const period = config.count('sliding_window_pattern', PERIOD_3);
+  const period = layerCount(config, 'sliding_window_pattern', PERIOD_3);
   const local = { window: config.count('sliding_window', 4096), positions: localRotary(headDim, theta) };
   const softcap = numberOrNull(config, 'attn_logit_softcapping', undefined);
   const logitSoftcap = numberOrNull(config, 'final_logit_softcapping', undefined);
