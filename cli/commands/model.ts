@@ -16,6 +16,7 @@ import { withBytesProgress } from '../offload.js';
 import { weightBits } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { openBytesProgress } from '../progress.js';
+import { publishedNames } from '../published.js';
 import { formatBytes, formatCount, formatTable } from '../terminal.js';
 
 export function addModel(program: Command): void {
@@ -23,8 +24,8 @@ export function addModel(program: Command): void {
 
   model
     .command('pull')
-    .description('fetch a model: the default one by its name, any other as owner/name from the Hugging Face hub')
-    .argument('<name>', 'smollm2-135m-instruct, or owner/name')
+    .description('fetch a model: a published one by its name, any other as owner/name from the Hugging Face hub')
+    .argument('<name>', `${publishedNames.join(', ')}, or owner/name`)
     .option('--file <file>', 'which GGUF file, where a repository has several')
     .option('--revision <revision>', 'branch, tag or commit of the repository (default: main)')
     .option('--json', 'end stdout with one JSON object')
@@ -156,6 +157,8 @@ function list({ json }: { json?: boolean }): void {
     format === 'missing' ? `${path} (what it links to is gone: import it again)` : (importedFrom ?? path),
   ]);
   print(formatTable([['model', 'format', 'size', 'where'], ...rows], ''));
+  const others = publishedNames.filter((name) => !models.some((model) => model.name === name));
+  if (others.length > 0) note(`to fetch with zigzag model pull: ${others.join(', ')}`);
 }
 
 async function inspect(reference: string, { json }: { json?: boolean }): Promise<void> {

@@ -145,7 +145,12 @@ function mergesOf(tokens: readonly string[], types: readonly number[], scores: r
   });
   const merges: { left: string; right: string; id: number }[] = [];
   for (const [token, id] of ids) {
-    for (const [left, right] of cuts(token)) if (ids.has(left) && ids.has(right)) merges.push({ left, right, id });
+    for (let cut = nextCharacter(token, 0); cut < token.length; cut = nextCharacter(token, cut)) {
+      const left = token.slice(0, cut);
+      if (!ids.has(left)) continue;
+      const right = token.slice(cut);
+      if (ids.has(right)) merges.push({ left, right, id });
+    }
   }
   merges.sort(
     (a, b) => scores[b.id]! - scores[a.id]! || b.left.length - a.left.length || b.right.length - a.right.length,
@@ -153,12 +158,9 @@ function mergesOf(tokens: readonly string[], types: readonly number[], scores: r
   return merges.map(({ left, right }) => [left, right]);
 }
 
-/** Between characters, not within the two units of one. */
-function cuts(token: string): [string, string][] {
-  const characters = Array.from(token);
-  return characters
-    .slice(1)
-    .map((_, index) => [characters.slice(0, index + 1).join(''), characters.slice(index + 1).join('')]);
+/** Where the character at `at` ends: some take two units. */
+function nextCharacter(text: string, at: number): number {
+  return at + (text.codePointAt(at)! > 0xffff ? 2 : 1);
 }
 
 /** Tokens that are found in a text before any rule is applied. */

@@ -54,7 +54,7 @@ const typeNames: ReadonlyMap<number, string> = new Map([
 
 /**
  * @throws BAD_WEIGHTS for a file that is truncated or contradicts itself, naming what was needed and what was found;
- * UNSUPPORTED for version 1, big-endian files and files split into several.
+ * UNSUPPORTED for version 1 and big-endian files.
  */
 export async function openGguf(path: string): Promise<GgufFile> {
   const file = await openRangedFile(path);
@@ -72,7 +72,6 @@ async function readHeader(file: RangedFile): Promise<Omit<GgufFile, 'path' | 'cl
   const version = await readVersion(file, reader);
   const tensorCount = await reader.count('count of tensors', minTensorBytes);
   const metadata = await readMetadata(reader, await reader.count('count of metadata', minMetadataBytes));
-  checkWhole(file, metadata);
   const alignmentBytes = alignmentOf(reader, metadata);
   const infos: TensorInfo[] = [];
   for (let index = 0; index < tensorCount; index++) infos.push(await readTensorInfo(reader, index));
@@ -130,19 +129,6 @@ async function readMetadata(reader: GgufReader, count: number): Promise<Readonly
     metadata.set(key, await reader.value(await reader.uint32(`metadata ${key}`), `metadata ${key}`));
   }
   return metadata;
-}
-
-function checkWhole(file: RangedFile, metadata: ReadonlyMap<string, GgufValue>): void {
-  const parts = metadata.get('split.count');
-  if (typeof parts !== 'number' || parts <= 1) return;
-  throw new EngineError(
-    'UNSUPPORTED',
-    `${file.path}: one of ${parts} files of a split GGUF; merge them with llama-gguf-split --merge`,
-    {
-      path: file.path,
-      parts,
-    },
-  );
 }
 
 function alignmentOf(reader: GgufReader, metadata: ReadonlyMap<string, GgufValue>): number {

@@ -23,6 +23,20 @@ export const namedShapes: ReadonlyMap<string, ModelConfig> = new Map([
   ['llama-2-70b', llama2(80, 8192, [64, 8], 28672, 4096)],
   ['llama-3-8b', llama3(32, 4096, [32, 8], 14336)],
   ['llama-3-70b', llama3(80, 8192, [64, 8], 28672)],
+  ['qwen3-0.6b', { ...qwen3(28, 1024, [16, 8], 3072), tiedEmbeddings: true }],
+  ['qwen3-1.7b', { ...qwen3(28, 2048, [16, 8], 6144), tiedEmbeddings: true }],
+  ['qwen3-4b', { ...qwen3(36, 2560, [32, 8], 9728), tiedEmbeddings: true }],
+  ['qwen3-8b', qwen3(36, 4096, [32, 8], 12288)],
+  ['qwen3-14b', qwen3(40, 5120, [40, 8], 17408)],
+  ['qwen3-32b', qwen3(64, 5120, [64, 8], 25600)],
+  [
+    'qwen3-30b-a3b',
+    {
+      ...qwen3(48, 2048, [32, 4], 768),
+      family: 'qwen3_moe',
+      experts: { count: 128, perToken: 8, renormalised: true },
+    },
+  ],
 ]);
 
 /** @throws BAD_INPUT, with the names there are. */
@@ -111,5 +125,21 @@ function llama3(numLayers: number, hiddenSize: number, heads: Heads, ffnSize: nu
     positions: { kind: 'rotary', theta: 500000, rotaryDim: older.headDim },
     bosTokenId: 128000,
     eosTokenIds: [128001, 128009],
+  };
+}
+
+/** Heads are 128 wide whatever the hidden size. */
+function qwen3(numLayers: number, hiddenSize: number, heads: Heads, ffnSize: number): ModelConfig {
+  const older = llama2(numLayers, hiddenSize, heads, ffnSize, 40960);
+  return {
+    ...older,
+    family: 'qwen3',
+    headDim: 128,
+    vocabSize: 151936,
+    norm: { ...older.norm, eps: 1e-6 },
+    positions: { kind: 'rotary', theta: 1e6, rotaryDim: 128 },
+    attention: { queryKeyNorm: true },
+    bosTokenId: 151643,
+    eosTokenIds: [151645, 151643],
   };
 }

@@ -3,7 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { EngineError } from '../errors.js';
 import { parseGgufConfig, parseHfConfig } from './families/index.js';
-import { openGguf } from './gguf.js';
+import { ggufModels, openGgufModel as openGgufFiles } from './gguf-split.js';
 import { openGgufTokenizer } from './gguf-tokenizer.js';
 import { openHfTokenizer } from './hf-tokenizer.js';
 import { identityOf } from './identity.js';
@@ -44,7 +44,8 @@ const settings = [
 ];
 
 /**
- * @param path a GGUF file, a Hugging Face model directory, a directory with one GGUF file, or an offload store.
+ * @param path a GGUF file (of a split one, any), a Hugging Face model directory, a directory with one GGUF model, or an
+ * offload store.
  * @throws BAD_INPUT if there is nothing there; BAD_WEIGHTS if a file is damaged or contradicts another; UNSUPPORTED for
  * a family, format or type that cannot be run.
  */
@@ -61,7 +62,7 @@ export async function openModel(path: string, options: OpenModelOptions = {}): P
   if (!status.isDirectory()) return openGgufModel(absolute, options);
   const names = await readdir(absolute);
   if (names.includes(storeFiles.header)) return openStoreModel(absolute, options);
-  const ggufs = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+  const ggufs = ggufModels(names);
   if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors')))
     return openHfModel(absolute, names, options);
   if (ggufs.length === 1) return openGgufModel(join(absolute, ggufs[0]!), options);
@@ -100,7 +101,7 @@ async function openHfModel(directory: string, names: readonly string[], options:
 }
 
 async function openGgufModel(path: string, options: OpenModelOptions): Promise<OpenModel> {
-  return closingOnError(await openGguf(path), async (files) => {
+  return closingOnError(await openGgufFiles(path), async (files) => {
     const facts = {
       shape: (name: string) => files.tensors.get(name)?.shape,
       ropeFactors: await readRopeFactors(files),
@@ -110,8 +111,9 @@ async function openGgufModel(path: string, options: OpenModelOptions): Promise<O
     const tokenizer = openGgufTokenizer(path, files.metadata);
     const template = files.metadata.get('tokenizer.chat_template');
     const chatTemplate = typeof template === 'string' ? template : undefined;
-    const weights = openSource({ config, identity: await identityOf([path], options.cacheDir), files, tensors });
-    return { weights, tokenizer, chatTemplate, format: 'gguf', files: [path] };
+    const identity = await identityOf(files.paths, options.cacheDir);
+    const weights = openSource({ config, identity, files, tensors });
+    return { weights, tokenizer, chatTemplate, format: 'gguf', files: files.paths };
   });
 }
 

@@ -90,6 +90,7 @@ async function openShards(directory: string): Promise<TensorFiles> {
   const close = async () => void (await Promise.all([...shards.values()].map((shard) => shard.close())));
   try {
     for (const name of new Set(weightMap.values())) shards.set(name, await openShard(directory, name));
+    for (const [shardName, { tensors }] of shards) checkOwner(indexPath, weightMap, shardName, tensors.keys());
     const tensors = new Map<string, StoredTensor>();
     for (const [tensorName, shardName] of weightMap) {
       const tensor = shards.get(shardName)!.tensors.get(tensorName);
@@ -110,6 +111,24 @@ async function openShards(directory: string): Promise<TensorFiles> {
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+/** That no tensor of a shard is another's by the index: of two, nobody could say which is right. */
+function checkOwner(
+  path: string,
+  weightMap: ReadonlyMap<string, string>,
+  shard: string,
+  names: Iterable<string>,
+): void {
+  for (const tensor of names) {
+    const owner = weightMap.get(tensor);
+    if (owner === undefined || owner === shard) continue;
+    throw new EngineError(
+      'BAD_WEIGHTS',
+      `${path}: tensor ${tensor} should be in ${owner}, and is in ${shard} too; fetch the shards again`,
+      { path, tensor, shards: [owner, shard] },
+    );
   }
 }
 
@@ -169,6 +188,14 @@ async function readHeader(file: RangedFile): Promise<Map<string, StoredTensor>> 
     if (name !== '__metadata__') tensors.set(name, readEntry(file, name, entry, 8 + headerBytes));
   }
   checkExtents(tensors.values());
+  const neededBytes = file.sizeBytes - 8 - headerBytes;
+  const foundBytes = [...tensors.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  if (foundBytes !== neededBytes) {
+    throw damaged(
+      file,
+      `the tensors take ${foundBytes} B of ${neededBytes} B; one is missing in the header, or there twice, fetch the file again`,
+    );
+  }
   return tensors;
 }
 

@@ -50,7 +50,7 @@ export function locateTensors({ config, files, places, prefixes }: LocateInput):
     const found = place(name, prefix);
     const tensor = files.tensors.get(found.name);
     const needed = found.fileShape?.(config, shape) ?? shape;
-    if (tensor === undefined || tensor.shape.join() !== needed.join())
+    if (tensor === undefined || withoutOnes(tensor.shape) !== withoutOnes(needed))
       throw mismatch(files, name, found.name, needed, tensor);
     formatOf(tensor);
     const { fileRow, expert, plus = 0 } = found;
@@ -108,6 +108,11 @@ function mismatch(
     `${files.path}: tensor ${fileName} (${name}): needed (${needed.join(', ')}), found ${found}; the weights do not belong to this configuration`,
     { path: files.path, tensor: fileName, name, needed, found: tensor?.shape },
   );
+}
+
+/** A matrix of one row may be written as a vector. */
+function withoutOnes(shape: readonly number[]): string {
+  return shape.slice(shape.findIndex((size) => size !== 1)).join();
 }
 
 /** The file's tensor in rows like those of `shape`, however many dimensions the file counts. */

@@ -223,11 +223,13 @@ export class GpuBatch {
     const attended = new Float32Array((end - start) * this.config.numHeads * this.config.headDim);
     for (let from = 0; from < end - start; from += ATTENTION_TILE) {
       const to = Math.min(end - start, from + ATTENTION_TILE);
+      // What no row of the tile sees is not looked at.
+      const first = Math.max(0, from + 1 - (window ?? Number.POSITIVE_INFINITY));
       const tile = await backend.attendRows(
         keys.subarray(from * width, to * width),
-        keys.subarray(0, to * width),
-        values.subarray(0, to * valueWidth),
-        causalMask(from, to - from, window),
+        keys.subarray(first * width, to * width),
+        values.subarray(first * valueWidth, to * valueWidth),
+        causalMask(from - first, to - from, window),
       );
       attended.set(tile, from * this.config.numHeads * this.config.headDim);
     }

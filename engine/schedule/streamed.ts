@@ -119,24 +119,25 @@ export function streamedCompute(
   async function mixture(layer: number, input: Float32Array, experts: Experts): Promise<Float32Array> {
     const { router, shared } = resident.layers[layer]!;
     const chosen = routeRows(await backend.multiply(input, router!), experts);
-    const size = denseFfnSize(config);
-    const sum = size > 0 ? await feedForward(stream, layer, '', input, size) : new Float32Array(input.length);
-    if (shared) scaleBySigmoid(sum, hiddenSize, await backend.multiply(input, shared));
     const source = openExperts(
       layer,
       chosen.map(({ expert }) => expert),
     );
     try {
+      // They are read while the network beside them is computed.
       source.fill();
+      const size = denseFfnSize(config);
+      const sum = size > 0 ? await feedForward(stream, layer, '', input, size) : new Float32Array(input.length);
+      if (shared) scaleBySigmoid(sum, hiddenSize, await backend.multiply(input, shared));
       for (const own of chosen) {
         const rows = takeRows(input, hiddenSize, own.rows);
         const output = await feedForward(source, layer, `experts.${own.expert}.`, rows, config.ffnSize);
         addShares(sum, hiddenSize, own, output);
       }
+      return sum;
     } finally {
       await source.close();
     }
-    return sum;
   }
 
   const secondHalf = (layer: number, input: Float32Array) =>

@@ -55,6 +55,35 @@ export const tinyModels: Readonly<Record<string, ModelConfig>> = {
     norm: { ...opt.norm, placement: 'post' },
     finalNorm: false,
   },
+  'windows, soft caps, norms around each half': {
+    ...llama,
+    numLayers: 3,
+    norm: { ...llama.norm, placement: 'both' },
+    ffn: { kind: 'gated', activation: 'geluTanh' },
+    attention: {
+      scale: 0.5,
+      softcap: 6,
+      queryKeyNorm: true,
+      // Shorter than a block of the KV cache, and longer.
+      layers: [{ window: 7, positions: { kind: 'rotary', theta: 100, rotaryDim: 8 } }, { window: 40 }, {}],
+    },
+    embeddingScale: 3,
+    logitSoftcap: 9,
+  },
+  'parallel residual, biases everywhere': {
+    ...llama,
+    norm: { kind: 'layer', eps: 1e-5, placement: 'pre' },
+    parallelResidual: true,
+    ffn: { kind: 'gated', activation: 'gelu' },
+    positions: { kind: 'rotary', theta: 10000, rotaryDim: 4 },
+    bias: { qkv: true, output: true, ffn: true },
+  },
+  'experts, and a network for all': {
+    ...llama,
+    ffnSize: 70,
+    experts: { count: 6, perToken: 2, renormalised: false, sharedSize: 130 },
+  },
+  experts: { ...llama, ffnSize: 64, experts: { count: 5, perToken: 3, renormalised: true } },
 };
 
 /** As dummy weights, but ten times as large: attention and logits then depend on every part of the cache. */

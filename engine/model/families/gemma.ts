@@ -6,10 +6,11 @@
  */
 import type { Attention, ModelConfig, Rotary } from '../config.js';
 import type { Fields } from '../json.js';
+import { fieldsOf } from '../json.js';
 import type { Family, GgufFacts, Place, Places } from './family.js';
 import { activationOf, numberOrNull, unsupported } from './family.js';
 import { ggufPlaces, hfPlaces, hfPrefixes, hfRotary, parseGgufDecoder, parseHfDecoder } from './llama-like.js';
-import { allButLast, hfWindows, windows } from './windows.js';
+import { allButLast, hfWindows, layerCount, windows } from './windows.js';
 
 /** Norms multiply by 1 + weight; GGUF files have the sum. */
 const fromOne = (name: string): Place => ({ name, plus: 1 });
@@ -46,8 +47,11 @@ export const gemma3: Family = {
 /** Of how many layers in turn the last sees everything. */
 const PERIOD_2 = 2;
 const PERIOD_3 = 6;
-/** Of the third's layers that see a window only. */
+/** Rotary bases of the third's layers that see a window only, and of those that see everything. */
 const LOCAL_THETA = 10000;
+const GLOBAL_THETA = 1e6;
+/** Where a configuration says nothing of it. */
+const HEAD_DIM = 256;
 
 /** What both have in common. */
 function gemma(decoder: ModelConfig, attention: Attention): ModelConfig {
@@ -62,12 +66,10 @@ function gemma(decoder: ModelConfig, attention: Attention): ModelConfig {
 
 function parseHf(config: Fields, family: string, attention: Attention): ModelConfig {
   const bias = config.flag('attention_bias', false);
-  const decoder = gemma(parseHfDecoder(config, family, true), attention);
-  // The older of two keys named another function by mistake.
-  const key = config.raw('hidden_activation') == null ? 'hidden_act' : 'hidden_activation';
+  const sized = fieldsOf(config.source, (key) => config.raw(key) ?? (key === 'head_dim' ? HEAD_DIM : undefined));
   return {
-    ...decoder,
-    ffn: { kind: 'gated', activation: activationOf(config, key, 'gelu_pytorch_tanh') },
+    ...gemma(parseHfDecoder(sized, family, true), attention),
+    ffn: { kind: 'gated', activation: activationOf(config, 'hidden_activation', 'gelu_pytorch_tanh') },
     bias: { qkv: bias, output: bias, ffn: false },
   };
 }
@@ -87,11 +89,11 @@ function parseHf3(config: Fields): ModelConfig {
   if (config.flag('use_bidirectional_attention', false)) {
     throw unsupported(config.source, 'use_bidirectional_attention', true, [false]);
   }
-  const headDim = config.count('head_dim', 256);
-  const newer = hfRotary(config, headDim, 'sliding_attention');
+  const headDim = config.count('head_dim', HEAD_DIM);
+  const newer = hfRotary(config, headDim, { table: 'sliding_attention' });
   const theta =
     config.raw('rope_parameters') == null ? config.number('rope_local_base_freq', LOCAL_THETA) : newer.theta;
-  const period = config.count('sliding_window_pattern', PERIOD_3);
+  const period = layerCount(config, 'sliding_window_pattern', PERIOD_3);
   const local = { window: config.count('sliding_window', 4096), positions: localRotary(headDim, theta) };
   const softcap = numberOrNull(config, 'attn_logit_softcapping', undefined);
   const logitSoftcap = numberOrNull(config, 'final_logit_softcapping', undefined);
@@ -103,7 +105,7 @@ function parseHf3(config: Fields): ModelConfig {
   });
   return {
     ...decoder,
-    positions: hfRotary(config, headDim, 'full_attention'),
+    positions: hfRotary(config, headDim, { table: 'full_attention', theta: GLOBAL_THETA }),
     ...(logitSoftcap === undefined ? {} : { logitSoftcap }),
   };
 }
@@ -135,7 +137,7 @@ function parseGguf3(metadata: Fields, file: GgufFacts): ModelConfig {
       ...windows(local, allButLast(PERIOD_3)),
     }),
     // Where a file says nothing, its writer meant the family's.
-    positions: { ...(decoder.positions as Rotary), theta: metadata.number('gemma3.rope.freq_base', 1e6) },
+    positions: { ...(decoder.positions as Rotary), theta: metadata.number('gemma3.rope.freq_base', GLOBAL_THETA) },
   };
 }
 

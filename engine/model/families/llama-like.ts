@@ -83,9 +83,14 @@ export function parseHfDecoder(config: Fields, family: string, tied = false): Mo
 /**
  * Frequencies and their scaling, written apart in older configurations and as `rope_parameters` in newer ones.
  *
- * @param table of `rope_parameters`, where there is one for each kind of layer
+ * @param options.table of `rope_parameters`, where there is one for each kind of layer
+ * @param options.theta where nothing is said of it
  */
-export function hfRotary(config: Fields, headDim: number, table?: string): Rotary {
+export function hfRotary(
+  config: Fields,
+  headDim: number,
+  { table, theta = 10000 }: { readonly table?: string; readonly theta?: number } = {},
+): Rotary {
   const key = isRecord(config.raw('rope_parameters')) ? 'rope_parameters' : 'rope_scaling';
   const found = config.raw(key);
   const outer = isRecord(found) ? found : {};
@@ -97,7 +102,7 @@ export function hfRotary(config: Fields, headDim: number, table?: string): Rotar
   const scaling = ropeScaling(fields);
   return {
     kind: 'rotary',
-    theta: either('rope_theta', 10000),
+    theta: either('rope_theta', theta),
     rotaryDim: evenPart(config, headDim, either('partial_rotary_factor', 1)),
     ...(scaling === undefined ? {} : { scaling }),
   };

@@ -6,9 +6,8 @@ import type { ModelConfig } from '../config.js';
 import type { Fields } from '../json.js';
 import { checkEveryLayer, checkedExperts, ggufExpertPlaces, ggufExperts, ggufSharedPlaces } from './experts.js';
 import type { Family, GgufFacts, HfDeclaration } from './family.js';
-import { unsupported } from './family.js';
 import { ggufPlaces, hfPlaces, hfPrefixes, parseGgufDecoder, parseHfDecoder } from './llama-like.js';
-import { hfWindows } from './windows.js';
+import { hfWindows, layerCount } from './windows.js';
 
 const hfExpertPlaces = {
   ...hfPlaces,
@@ -77,15 +76,10 @@ function parseQwen3(config: Fields): ModelConfig {
   };
 }
 
-/** More than any model has; a list of layers is made for so many at most. */
-const MOST_LAYERS = 1000;
-
 /** Where windows are switched on, the first layers have none. */
 function attentionOf(config: Fields, base: NonNullable<ModelConfig['attention']>): Pick<ModelConfig, 'attention'> {
   if (!config.flag('use_sliding_window', false)) return Object.keys(base).length > 0 ? { attention: base } : {};
-  const numLayers = config.count('num_hidden_layers');
-  if (numLayers > MOST_LAYERS)
-    throw unsupported(config.source, 'num_hidden_layers', numLayers, [`1 to ${MOST_LAYERS}`]);
+  const numLayers = layerCount(config, 'num_hidden_layers');
   const first = config.number('max_window_layers', 28);
   const isLocal = Array.from({ length: numLayers }, (_, layer) => layer >= first);
   const local = { window: config.count('sliding_window', 4096) };

@@ -29,6 +29,16 @@ export function allButLast(period: number): readonly boolean[] {
   return Array.from({ length: period }, (_, layer) => layer < period - 1);
 }
 
+/** More than any model has: lists of layers are made for so many at most. */
+const MOST_LAYERS = 1000;
+
+/** A count of layers that a list is made for. @throws UNSUPPORTED */
+export function layerCount(config: Fields, key: string, fallback?: number): number {
+  const count = config.count(key, fallback);
+  if (count > MOST_LAYERS) throw unsupported(config.source, key, count, [`1 to ${MOST_LAYERS}`]);
+  return count;
+}
+
 function layerTypes(config: Fields): readonly boolean[] | undefined {
   if (config.raw('layer_types') == null) return undefined;
   const types = config.texts('layer_types');
