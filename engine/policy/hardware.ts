@@ -1,0 +1,192 @@
+/**
+ * A machine as the cost models see it: what each tier holds, how fast each link moves and how fast each tier computes.
+ *
+ * A profile is data. It is measured on the machine itself, or put together from data sheets for a machine that is not at
+ * hand; either way it is JSON, and says where its figures come from.
+ */
+import { EngineError } from '../errors.js';
+import type { PackedType } from '../memory/packed.js';
+import type { TierName } from '../memory/tier.js';
+
+/** Points of a rate against rows, by rising rows. */
+export type Curve = readonly (readonly [rows: number, flopsPerSecond: number])[];
+
+/** One direction of a link, in bytes a second. */
+export interface LinkRate {
+  /** While nothing else moves. */
+  readonly alone: number;
+  /** While the other direction moves too. */
+  readonly together: number;
+}
+
+export type LinkName = 'hostToDevice' | 'deviceToHost' | 'diskRead' | 'diskWrite';
+
+export interface HardwareProfile {
+  readonly name: string;
+  /** Where the figures come from, for people. */
+  readonly source: string;
+  /** When they were measured, ISO 8601; absent where they were not. */
+  readonly measured?: string;
+  /** What tells this machine from another, where it was measured. */
+  readonly machine?: MachineIdentity;
+  readonly computeTier: 'gpu' | 'cpu';
+  /** What a run may use of each tier, unless budgets say otherwise. */
+  readonly capacityBytes: Readonly<Record<TierName, number>>;
+  /** To and from a device only where there is one. */
+  readonly links: Readonly<Partial<Record<LinkName, LinkRate>>> & Readonly<Record<'diskRead' | 'diskWrite', LinkRate>>;
+  /** Through the page cache; the engine reads past it. */
+  readonly bufferedBytesPerSecond?: Readonly<Record<'diskRead' | 'diskWrite', number>>;
+  /** Products against rows for each form of the weights, widening included where it was measured so; float32 or float16 at least. */
+  readonly products: Readonly<Partial<Record<PackedType, Curve>>>;
+  /** Values a second that are widened before a product; for forms without a curve of their own. */
+  readonly dequantizeValuesPerSecond?: Readonly<Partial<Record<PackedType, number>>>;
+  readonly quantizeValuesPerSecond?: Readonly<Partial<Record<PackedType, number>>>;
+  readonly attention: {
+    /** Among the rows of one prompt, on the tier that computes. */
+    readonly prompt: Curve;
+    /** Bytes of keys and values a second, of one new row for each sequence, by the tier that attends. */
+    readonly cacheBytesPerSecond: Readonly<Partial<Record<'gpu' | 'cpu', number>>>;
+  };
+  /** Values a second through everything between the products: norms, residuals, copies. */
+  readonly elementsPerSecond: number;
+  /** Of one call of a kernel. */
+  readonly callSeconds: number;
+  /** How measured runs departed from the predictions, as factors of time; folded in by refining. */
+  readonly refined?: Refinement;
+}
+
+export interface MachineIdentity {
+  readonly processor: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+}
+
+export interface Refinement {
+  readonly computeFactor: number;
+  readonly ioFactor: number;
+  readonly runs: number;
+}
+
+/**
+ * Seconds of products of `rows` rows with a total of `flops` operations.
+ *
+ * Between two points the time is taken as linear in rows, as it is where a matrix is read once; below the first it does not
+ * fall, since the matrix is still read; above the last the rate does not rise.
+ */
+export function curveSeconds(curve: Curve, rows: number, flops: number): number {
+  if (rows <= 0 || flops <= 0) return 0;
+  return (flops / rows) * secondsPerFlop(curve, rows);
+}
+
+/** Seconds of one operation for each of `rows` rows. */
+function secondsPerFlop(curve: Curve, rows: number): number {
+  const timeAt = ([at, rate]: readonly [number, number]) => at / rate;
+  const [first, last] = [curve[0]!, curve.at(-1)!];
+  if (rows <= first[0]) return timeAt(first);
+  if (rows >= last[0]) return rows / last[1];
+  const above = curve.findIndex(([at]) => at >= rows);
+  const [from, to] = [curve[above - 1]!, curve[above]!];
+  const share = (rows - from[0]) / (to[0] - from[0]);
+  return timeAt(from) + share * (timeAt(to) - timeAt(from));
+}
+
+/** The rate of products that are bound by reading the weights below some rows, and by arithmetic above. */
+export function rooflineCurve(peakFlopsPerSecond: number, bytesPerSecond: number, bytesPerValue: number): Curve {
+  const knee = Math.ceil((peakFlopsPerSecond * bytesPerValue) / (2 * bytesPerSecond));
+  const bound = (rows: number) => Math.min(peakFlopsPerSecond, (2 * rows * bytesPerSecond) / bytesPerValue);
+  return [1, knee].map((rows) => [rows, bound(rows)] as const);
+}
+
+/** As JSON, for a file. */
+export function formatHardware(profile: HardwareProfile): string {
+  return `${JSON.stringify(profile, undefined, 2)}\n`;
+}
+
+/**
+ * @param where the file, for the message
+ * @throws BAD_INPUT naming the file, the key, what was found and what is needed
+ */
+export function parseHardware(text: string, where: string): HardwareProfile {
+  const refuse = (problem: string) => new EngineError('BAD_INPUT', `${where}: ${problem}`, { path: where });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw refuse(`is not valid JSON (${(error as Error).message}); zigzag doctor writes such files`);
+  }
+  for (const [path, { is, needed }] of Object.entries(needs)) {
+    const found = at(value, path);
+    if (!is(found)) throw refuse(`${path}: needs ${needed}, found ${JSON.stringify(found) ?? 'nothing'}`);
+  }
+  const profile = value as HardwareProfile;
+  if (Object.keys(profile.products).length === 0)
+    throw refuse('products: needs the curve of one form of weights at least');
+  for (const [form, curve] of Object.entries(profile.products)) {
+    if (!isCurve(curve)) throw refuse(`products.${form}: needs ${CURVE}, found ${JSON.stringify(curve)}`);
+  }
+  if (profile.computeTier === 'gpu') {
+    for (const path of ['links.hostToDevice', 'links.deviceToHost']) {
+      if (!isLink(at(value, path))) throw refuse(`${path}: a machine with a gpu needs ${LINK}`);
+    }
+  }
+  const attends = profile.attention.cacheBytesPerSecond[profile.computeTier];
+  if (attends === undefined)
+    throw refuse(`attention.cacheBytesPerSecond.${profile.computeTier}: needs a positive number`);
+  return profile;
+}
+
+interface Need {
+  readonly is: (value: unknown) => boolean;
+  readonly needed: string;
+}
+
+const CURVE = 'pairs of rows and FLOP/s by rising rows, such as [[1, 2e9], [64, 90e9]]';
+const LINK = '{"alone": bytes a second, "together": bytes a second}';
+const text: Need = { is: (value) => typeof value === 'string' && value !== '', needed: 'a text' };
+const positive: Need = { is: isPositive, needed: 'a positive number' };
+const bytes: Need = { is: (value) => typeof value === 'number' && value >= 0, needed: 'a number of bytes' };
+const link: Need = { is: isLink, needed: LINK };
+const rates: Need = {
+  is: (value) => isRecord(value) && Object.values(value).every(isPositive),
+  needed: 'positive numbers by tier, such as {"cpu": 9e9}',
+};
+
+const needs: Readonly<Record<string, Need>> = {
+  name: text,
+  source: text,
+  computeTier: { is: (value) => value === 'gpu' || value === 'cpu', needed: '"gpu" or "cpu"' },
+  'capacityBytes.gpu': bytes,
+  'capacityBytes.cpu': bytes,
+  'capacityBytes.disk': bytes,
+  'links.diskRead': link,
+  'links.diskWrite': link,
+  products: { is: isRecord, needed: 'curves by form of the weights' },
+  'attention.prompt': { is: isCurve, needed: CURVE },
+  'attention.cacheBytesPerSecond': rates,
+  elementsPerSecond: positive,
+  callSeconds: { is: (value) => typeof value === 'number' && value >= 0, needed: 'seconds' },
+};
+
+function at(value: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((inner, key) => (isRecord(inner) ? inner[key] : undefined), value);
+}
+
+function isLink(value: unknown): boolean {
+  return isRecord(value) && isPositive(value.alone) && isPositive(value.together);
+}
+
+function isCurve(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return value.every(
+    (point: unknown, i) =>
+      Array.isArray(point) && point.length === 2 && point.every(isPositive) && (i === 0 || point[0] > value[i - 1][0]),
+  );
+}
+
+function isPositive(value: unknown): boolean {
+  return typeof value === 'number' && Number.isFinite(value) && value > 0;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
