@@ -11,7 +11,7 @@ import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
 import { removePartsFrom } from './parts.js';
 import { reportRun } from './report.js';
-import { prepareRunDirectory, type RunFile, readRunFile, runInputOf } from './run-file.js';
+import { prepareRunDirectory, readRunFile, runInputOf } from './run-file.js';
 
 export interface PlanOptions {
   /** Where sums of files are remembered. */
@@ -51,7 +51,7 @@ async function manifestOf(run: RunInput, { cacheDir }: PlanOptions): Promise<Man
   const model = await openModel(file.modelPath, { cacheDir });
   try {
     const planned = await writeShards({
-      requests: untilCancelled(promptRows(file.pipeline, modelText(model, file))),
+      requests: untilCancelled(promptRows(file.pipeline, modelText(model, file.modelPath))),
       runDir: run.runDir,
       fingerprint: run.fingerprint,
       shardRows: file.pipeline.shardRows,
@@ -69,7 +69,8 @@ export function replaced({ runDir, name }: RunInput): InputError {
   return new InputError(`${runDir}: its run.json is no longer that of this run of ${name}; run the command again`);
 }
 
-function modelText({ tokenizer, chatTemplate }: OpenModel, { modelPath }: RunFile): ModelText {
+/** @throws InputError if the model has no tokenizer */
+export function modelText({ tokenizer, chatTemplate }: OpenModel, modelPath: string): ModelText {
   if (!tokenizer) {
     throw new InputError(`${modelPath}: the model has no tokenizer, so it cannot be asked texts; choose one that has`);
   }

@@ -7,6 +7,7 @@ import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
 import { addGenerate } from './commands/generate.js';
 import { addModel } from './commands/model.js';
+import { addPlan } from './commands/plan.js';
 import { addRun } from './commands/run.js';
 import { addRuns } from './commands/runs.js';
 import { addSchedule } from './commands/schedule.js';
@@ -66,6 +67,7 @@ function createProgram(): Command {
     .exitOverride();
   for (const add of [
     addRun,
+    addPlan,
     addGenerate,
     addBench,
     addWorker,

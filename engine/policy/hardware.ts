@@ -11,6 +11,12 @@ import type { TierName } from '../memory/tier.js';
 /** Points of a rate against rows, by rising rows. */
 export type Curve = readonly (readonly [rows: number, flopsPerSecond: number])[];
 
+/** The rates of products with matrices that are so wide; of narrow ones they are lower. */
+export interface ProductRates {
+  readonly width: number;
+  readonly curve: Curve;
+}
+
 /** One direction of a link, in bytes a second. */
 export interface LinkRate {
   /** While nothing else moves. */
@@ -36,8 +42,8 @@ export interface HardwareProfile {
   readonly links: Readonly<Partial<Record<LinkName, LinkRate>>> & Readonly<Record<'diskRead' | 'diskWrite', LinkRate>>;
   /** Through the page cache; the engine reads past it. */
   readonly bufferedBytesPerSecond?: Readonly<Record<'diskRead' | 'diskWrite', number>>;
-  /** Products against rows for each form of the weights, widening included where it was measured so; float32 or float16 at least. */
-  readonly products: Readonly<Partial<Record<PackedType, Curve>>>;
+  /** Products for each form of weights that stream, widening included where it was measured so; by rising width. */
+  readonly products: Readonly<Partial<Record<PackedType, readonly ProductRates[]>>>;
   /** Values a second that are widened before a product; for forms without a curve of their own. */
   readonly dequantizeValuesPerSecond?: Readonly<Partial<Record<PackedType, number>>>;
   readonly quantizeValuesPerSecond?: Readonly<Partial<Record<PackedType, number>>>;
@@ -49,6 +55,8 @@ export interface HardwareProfile {
   };
   /** Values a second through everything between the products: norms, residuals, copies. */
   readonly elementsPerSecond: number;
+  /** Taken from computing for each byte read from disk, where reading takes the same cores. */
+  readonly computeSecondsPerByteRead?: number;
   /** Of one call of a kernel. */
   readonly callSeconds: number;
   /** How measured runs departed from the predictions, as factors of time; folded in by refining. */
@@ -78,6 +86,16 @@ export function curveSeconds(curve: Curve, rows: number, flops: number): number 
   return (flops / rows) * secondsPerFlop(curve, rows);
 }
 
+/** Between two widths that were measured the time is interpolated over their logarithms; beyond them it is the nearest's. */
+export function productSeconds(rates: readonly ProductRates[], width: number, rows: number, flops: number): number {
+  const above = rates.findIndex((measured) => measured.width >= width);
+  if (above === 0 || rates.length === 1) return curveSeconds(rates[0]!.curve, rows, flops);
+  if (above < 0) return curveSeconds(rates.at(-1)!.curve, rows, flops);
+  const [from, to] = [rates[above - 1]!, rates[above]!];
+  const share = Math.log(width / from.width) / Math.log(to.width / from.width);
+  return (1 - share) * curveSeconds(from.curve, rows, flops) + share * curveSeconds(to.curve, rows, flops);
+}
+
 /** Seconds of one operation for each of `rows` rows. */
 function secondsPerFlop(curve: Curve, rows: number): number {
   const timeAt = ([at, rate]: readonly [number, number]) => at / rate;
@@ -88,6 +106,11 @@ function secondsPerFlop(curve: Curve, rows: number): number {
   const [from, to] = [curve[above - 1]!, curve[above]!];
   const share = (rows - from[0]) / (to[0] - from[0]);
   return timeAt(from) + share * (timeAt(to) - timeAt(from));
+}
+
+/** Of matrices of any width. */
+export function anyWidth(curve: Curve): readonly ProductRates[] {
+  return [{ width: 1, curve }];
 }
 
 /** The rate of products that are bound by reading the weights below some rows, and by arithmetic above. */
@@ -121,8 +144,9 @@ export function parseHardware(text: string, where: string): HardwareProfile {
   const profile = value as HardwareProfile;
   if (Object.keys(profile.products).length === 0)
     throw refuse('products: needs the curve of one form of weights at least');
-  for (const [form, curve] of Object.entries(profile.products)) {
-    if (!isCurve(curve)) throw refuse(`products.${form}: needs ${CURVE}, found ${JSON.stringify(curve)}`);
+  for (const [form, measured] of Object.entries(profile.products)) {
+    if (isProductRates(measured)) continue;
+    throw refuse(`products.${form}: needs ${PRODUCTS}, found ${JSON.stringify(measured)}`);
   }
   if (profile.computeTier === 'gpu') {
     for (const path of ['links.hostToDevice', 'links.deviceToHost']) {
@@ -141,6 +165,7 @@ interface Need {
 }
 
 const CURVE = 'pairs of rows and FLOP/s by rising rows, such as [[1, 2e9], [64, 90e9]]';
+const PRODUCTS = 'a list such as [{"width": 2048, "curve": [[1, 2e9], [64, 90e9]]}]';
 const LINK = '{"alone": bytes a second, "together": bytes a second}';
 const text: Need = { is: (value) => typeof value === 'string' && value !== '', needed: 'a text' };
 const positive: Need = { is: isPositive, needed: 'a positive number' };
@@ -181,6 +206,11 @@ function isCurve(value: unknown): boolean {
     (point: unknown, i) =>
       Array.isArray(point) && point.length === 2 && point.every(isPositive) && (i === 0 || point[0] > value[i - 1][0]),
   );
+}
+
+function isProductRates(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return value.every((measured) => isRecord(measured) && isPositive(measured.width) && isCurve(measured.curve));
 }
 
 function isPositive(value: unknown): boolean {

@@ -1,7 +1,7 @@
 /** The paper's own search in the paper's own model: sizes of a block enumerated, a linear program for each (FlexGen §4.3). */
 import type { Solve } from './linear-program.js';
 import { type PaperBlock, type PaperCase, paperProblem, paperThroughput } from './paper-model.js';
-import { fastestSeconds, type PlacedFractions, solvePlacement } from './placement-program.js';
+import { fastestPlacement, type PlacedFractions, solvePlacement } from './placement-program.js';
 
 export interface PaperChoice extends PaperBlock {
   readonly fractions: PlacedFractions;
@@ -19,7 +19,7 @@ export function searchPaper(study: PaperCase, solve: Solve): PaperChoice | undef
   for (const gpuBatchSize of GPU_BATCH_SIZES) {
     for (let numGpuBatches = 1; numGpuBatches <= MOST_GPU_BATCHES; numGpuBatches++) {
       const block = { gpuBatchSize, numGpuBatches };
-      const seconds = fastestSeconds(paperProblem(study, block), solve);
+      const seconds = fastestPlacement(paperProblem(study, block), solve)?.seconds;
       // What does not hold so many GPU batches does not hold more.
       if (seconds === undefined) break;
       const throughput = paperThroughput(study, block, seconds);

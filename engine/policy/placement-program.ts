@@ -32,6 +32,8 @@ export interface SweepCosts {
   readonly count: number;
   /** Seconds of what goes on at the same time; a sweep lasts as long as the longest. */
   readonly seconds: Readonly<Record<string, Linear>>;
+  /** It lasts at least so long as well, such as where two of them share a link. */
+  readonly limits?: Readonly<Record<string, Linear>>;
 }
 
 /** What a tier must hold at some time. */
@@ -44,6 +46,8 @@ export interface TierUse {
 export interface PlacementProblem {
   readonly sweeps: readonly SweepCosts[];
   readonly uses: readonly TierUse[];
+  /** Of what is shorter than the longest, the share of its time that is not hidden all the same; default: none. */
+  readonly exposed?: number;
   /** Shares that are not free, such as those of a tier that is not there. */
   readonly pinned?: Readonly<Record<string, number>>;
 }
@@ -74,21 +78,28 @@ export function solvePlacement(problem: PlacementProblem, solve: Solve): SolvedP
   return { fractions: fractionsOf(values), seconds: sweepSeconds(problem, fractionsOf(values)) };
 }
 
-/** Only the time that is reached, at half the cost. */
-export function fastestSeconds(problem: PlacementProblem, solve: Solve): number | undefined {
+/** One of the fastest, whatever memory it fills: at half the cost. */
+export function fastestPlacement(problem: PlacementProblem, solve: Solve): SolvedPlacement | undefined {
   const outcome = solve(placementProgram(problem));
-  return outcome.status === 'optimal' ? outcome.objective : undefined;
+  if (outcome.status !== 'optimal') return undefined;
+  return { fractions: fractionsOf(outcome.values), seconds: outcome.objective };
 }
 
 /** Seconds of all sweeps at a given placement. */
-export function sweepSeconds({ sweeps }: PlacementProblem, fractions: PlacedFractions): number {
-  const values = valuesOf(fractions);
-  return sweeps.reduce((sum, { count, seconds }) => sum + count * longest(seconds, values).seconds, 0);
+export function sweepSeconds({ sweeps, exposed }: PlacementProblem, fractions: PlacedFractions): number {
+  return sweeps.reduce((sum, sweep) => sum + sweep.count * boundOf(sweep, fractions, exposed).seconds, 0);
 }
 
-/** The cost that a sweep waits for. */
-export function boundOf({ seconds }: SweepCosts, fractions: PlacedFractions): { name: string; seconds: number } {
-  return longest(seconds, valuesOf(fractions));
+/** How long a sweep lasts, and the cost that it waits for. */
+export function boundOf(sweep: SweepCosts, fractions: PlacedFractions, exposed = 0): { name: string; seconds: number } {
+  const values = valuesOf(fractions);
+  let longest = { name: '', seconds: Number.NEGATIVE_INFINITY };
+  for (const [name, cost] of Object.entries({ ...sweep.seconds, ...sweep.limits })) {
+    const seconds = valueAt(cost, values);
+    if (seconds > longest.seconds) longest = { name, seconds };
+  }
+  const all = valueAt(plus(...Object.values(sweep.seconds)), values);
+  return { name: longest.name, seconds: (1 - exposed) * longest.seconds + exposed * all };
 }
 
 /** Bytes by which a placement exceeds what a tier holds; empty where it fits. */
@@ -121,16 +132,21 @@ export function neededBytes(problem: PlacementProblem, tier: TierName, solve: So
 }
 
 function placementProgram(problem: PlacementProblem): LinearProgram {
-  const { sweeps, uses } = problem;
+  const { sweeps, uses, exposed = 0 } = problem;
   return {
-    objective: plus(...sweeps.map(({ name, count }) => variable(name, count))),
+    objective: plus(
+      ...sweeps.flatMap(({ name, count, seconds }) => [
+        variable(name, (1 - exposed) * count),
+        ...(exposed > 0 ? Object.values(seconds).map((cost) => times(exposed * count, cost)) : []),
+      ]),
+    ),
     constraints: [
       ...shareConstraints(problem),
       ...uses.map(({ tier, bytes, capacityBytes }): Constraint => {
         return { name: tier, left: bytes, relation: 'atMost', right: constant(capacityBytes) };
       }),
-      ...sweeps.flatMap(({ name, seconds }) =>
-        Object.entries(seconds).map(([cost, left]): Constraint => {
+      ...sweeps.flatMap(({ name, seconds, limits }) =>
+        Object.entries({ ...seconds, ...limits }).map(([cost, left]): Constraint => {
           return { name: `${name} ${cost}`, left, relation: 'atMost', right: variable(name) };
         }),
       ),
@@ -163,15 +179,6 @@ function memoryShare({ uses }: PlacementProblem): Linear {
 function unitBytes({ uses }: PlacementProblem): number {
   const largest = uses.flatMap(({ bytes }) => [bytes.constant, ...Object.values(bytes.terms)].map(Math.abs));
   return Math.max(1, ...largest);
-}
-
-function longest(seconds: SweepCosts['seconds'], values: Readonly<Record<string, number>>) {
-  let found = { name: '', seconds: 0 };
-  for (const [name, cost] of Object.entries(seconds)) {
-    const value = valueAt(cost, values);
-    if (value > found.seconds || found.name === '') found = { name, seconds: value };
-  }
-  return found;
 }
 
 export function valuesOf(fractions: PlacedFractions): Record<string, number> {

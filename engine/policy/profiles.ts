@@ -7,7 +7,7 @@
  */
 import { EngineError } from '../errors.js';
 import { packedRowBytes } from '../memory/packed.js';
-import { type HardwareProfile, rooflineCurve } from './hardware.js';
+import { anyWidth, type HardwareProfile, rooflineCurve } from './hardware.js';
 
 const GiB = 2 ** 30;
 /** Of a data sheet's bandwidth that copies and products reach. */
@@ -38,7 +38,7 @@ const t4: HardwareProfile = {
     deviceToHost: { alone: 12e9, together: 12e9 },
     ...paperDisk,
   },
-  products: { float16: rooflineCurve(21.24e12, REACHED * 320e9, FLOAT16_BYTES) },
+  products: { float16: anyWidth(rooflineCurve(21.24e12, REACHED * 320e9, FLOAT16_BYTES)) },
   dequantizeValuesPerSecond: widening(320e9),
   attention: { prompt: [[1, 9.97e12]], cacheBytesPerSecond: { gpu: 79e9, cpu: 12.3e9 } },
   elementsPerSecond: (REACHED * 320e9) / (2 * FLOAT16_BYTES),
@@ -58,7 +58,7 @@ const rtx3090: HardwareProfile = {
     deviceToHost: { alone: 25e9, together: 22e9 },
     ...paperDisk,
   },
-  products: { float16: rooflineCurve(35.5e12, REACHED * 936e9, FLOAT16_BYTES) },
+  products: { float16: anyWidth(rooflineCurve(35.5e12, REACHED * 936e9, FLOAT16_BYTES)) },
   dequantizeValuesPerSecond: widening(936e9),
   attention: { prompt: [[1, 17.7e12]], cacheBytesPerSecond: { gpu: REACHED * 936e9, cpu: 12.3e9 } },
   elementsPerSecond: (REACHED * 936e9) / (2 * FLOAT16_BYTES),
@@ -78,7 +78,7 @@ const h100: HardwareProfile = {
     'PCIe copies as measured on an H200; memory, disk and cpu attention of the T4 machine: assumed',
   capacityBytes: { gpu: 79 * GiB, cpu: 204 * GiB, disk: 1500 * GiB },
   links: { ...pcie5, ...paperDisk },
-  products: { float16: rooflineCurve(650e12, REACHED * 3.35e12, FLOAT16_BYTES) },
+  products: { float16: anyWidth(rooflineCurve(650e12, REACHED * 3.35e12, FLOAT16_BYTES)) },
   dequantizeValuesPerSecond: widening(3.35e12),
   attention: { prompt: [[1, 250e12]], cacheBytesPerSecond: { gpu: REACHED * 3.35e12, cpu: 12.3e9 } },
   elementsPerSecond: (REACHED * 3.35e12) / (2 * FLOAT16_BYTES),
@@ -92,7 +92,7 @@ const h200capped: HardwareProfile = {
     'NVIDIA H200 held to 16 GiB: measured from Node by the CUDA driver (pinned copies 55.5 GB/s each way and 101.5 GB/s both ways, ' +
     '6.4 us a launch, cuBLAS at 650 TFLOP/s); 4.8 TB/s from the data sheet; memory, disk and cpu attention of the T4 machine: assumed',
   capacityBytes: { gpu: 16 * GiB, cpu: 204 * GiB, disk: 1500 * GiB },
-  products: { float16: rooflineCurve(650e12, REACHED * 4.8e12, FLOAT16_BYTES) },
+  products: { float16: anyWidth(rooflineCurve(650e12, REACHED * 4.8e12, FLOAT16_BYTES)) },
   dequantizeValuesPerSecond: widening(4.8e12),
   attention: { prompt: [[1, 250e12]], cacheBytesPerSecond: { gpu: REACHED * 4.8e12, cpu: 12.3e9 } },
   elementsPerSecond: (REACHED * 4.8e12) / (2 * FLOAT16_BYTES),

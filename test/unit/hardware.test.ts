@@ -4,6 +4,7 @@ import {
   formatHardware,
   type HardwareProfile,
   parseHardware,
+  productSeconds,
   rooflineCurve,
 } from '../../engine/policy/hardware.js';
 import { hardwareProfiles, namedHardware } from '../../engine/policy/profiles.js';
@@ -33,10 +34,15 @@ describe('a hardware profile', () => {
     [
       'products.int8',
       [
-        [8, 1e9],
-        [8, 2e9],
+        {
+          width: 64,
+          curve: [
+            [8, 1e9],
+            [8, 2e9],
+          ],
+        },
       ],
-      'machine.json: products.int8: needs pairs of rows and FLOP/s by rising rows',
+      'machine.json: products.int8: needs a list such as',
     ],
     ['attention.cacheBytesPerSecond', { cpu: 1e9 }, 'attention.cacheBytesPerSecond.gpu: needs a positive number'],
     ['elementsPerSecond', 0, 'elementsPerSecond: needs a positive number, found 0'],
@@ -51,6 +57,12 @@ describe('a hardware profile', () => {
 });
 
 describe('the rate of products', () => {
+  it('lies between those of the two widths that were measured', () => {
+    const rates = [10, 1000].map((width) => ({ width, curve: [[1, width]] as const }));
+    const seconds = [1, 10, 100, 1000, 5000].map((width) => productSeconds(rates, width, 1, 1000));
+    expect(seconds).toEqual([100, 100, 50.5, 1, 1].map((expected) => expect.closeTo(expected, 9)));
+  });
+
   // 1 FLOP/s for each row up to 10 rows, and 40 FLOP/s from 20 rows on.
   const curve: HardwareProfile['attention']['prompt'] = [
     [10, 10],

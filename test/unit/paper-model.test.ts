@@ -17,6 +17,7 @@ import {
 import { searchPaper } from '../../engine/policy/paper-search.js';
 import {
   excessBytes,
+  neededBytes,
   type PlacedFractions,
   solvePlacement,
   sweepSeconds,

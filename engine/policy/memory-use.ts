@@ -1,0 +1,140 @@
+/**
+ * What each tier must hold, as a quantity that is linear in the shares: made of the functions by which the engine itself
+ * plans, places and accounts, so that what is planned for fits.
+ */
+import { BLOCK_BYTES } from '../memory/aligned-buffer.js';
+import { blocksFor, kvSlotBytes } from '../memory/kv-layout.js';
+import { stagedBlockBytes } from '../memory/kv-staging.js';
+import { type PackedType, packedRowBytes } from '../memory/packed.js';
+import type { TierName } from '../memory/tier.js';
+import type { ModelConfig } from '../model/config.js';
+import { packedTypes, planStore, type StoreFormat } from '../model/store.js';
+import { constant, type Linear, plus, times } from './linear-program.js';
+import { planMemory, streamedBytes } from './memory-plan.js';
+import { share, type TierUse } from './placement-program.js';
+import { allOn, DEFAULT_BUFFERS, type ScheduleName } from './policy.js';
+
+/** Of keys and values; 32 is what the engine computes with. */
+export type KvBits = 32 | 16 | 8 | 4;
+
+/** Everything that is chosen beside the shares. */
+export interface Choice {
+  readonly gpuBatchSize: number;
+  readonly numGpuBatches: number;
+  readonly schedule: ScheduleName;
+  readonly weightType: PackedType;
+  readonly kvBits: KvBits;
+  /** Where keys and values that live off the device are attended: there, or brought to it. */
+  readonly attention: 'cpu' | 'device';
+  /** All weights on the tier that computes: nothing streams, and no buffers are needed. */
+  readonly resident: boolean;
+}
+
+export interface MemoryCase {
+  readonly config: ModelConfig;
+  readonly computeTier: 'gpu' | 'cpu';
+  readonly capacityBytes: Readonly<Record<TierName, number>>;
+  readonly contextTokens: number;
+}
+
+/** What does not depend on the shares. */
+export interface FixedUse {
+  readonly partBytes: number;
+  readonly maxRows: number;
+  /** Activations, workspace, vectors and buffers on the tier that computes. */
+  readonly bytes: number;
+}
+
+/** @throws OUT_OF_MEMORY if the tier that computes holds less than one sequence and the buffers to stream through */
+export function fixedUse(study: MemoryCase, choice: Choice): FixedUse {
+  const request = {
+    ...study,
+    ...choice,
+    overlap: true,
+    kv: allOn(choice.attention === 'cpu' ? 'cpu' : study.computeTier),
+    spillBytes: Number.POSITIVE_INFINITY,
+  };
+  const budgetBytes = study.capacityBytes[study.computeTier];
+  const least = planMemory({ ...request, budgetBytes, gpuBatchSize: 1, numGpuBatches: 1 });
+  const { bytes, policy } = planMemory({ ...request, budgetBytes: Number.POSITIVE_INFINITY });
+  const { partBytes } = least.policy;
+  const buffers = choice.resident ? 0 : DEFAULT_BUFFERS * (partBytes + BUFFER_SLACK_BYTES);
+  return {
+    partBytes,
+    maxRows: policy.maxRows,
+    bytes: bytes.activations + least.bytes.workspace + least.bytes.fixed + buffers,
+  };
+}
+
+/** A part's values, scales and minima each begin and end within a block. */
+const BUFFER_SLACK_BYTES = 3 * 2 * BLOCK_BYTES;
+
+export function tierUses(study: MemoryCase, choice: Choice, fixed: FixedUse): TierUse[] {
+  const { config, computeTier, capacityBytes } = study;
+  const store = storeBytes(config)[choice.weightType];
+  const uses: Record<TierName, Linear[]> = { gpu: [], cpu: [], disk: [constant(store)] };
+  uses[computeTier].push(constant(fixed.bytes));
+  if (computeTier === 'cpu') uses.gpu.push(constant(0));
+  for (const tier of ['gpu', 'cpu'] as const) {
+    uses[tier].push(times(weightBytes(config)[choice.weightType], share('weights', tier)));
+  }
+  const kv = kvBytes(study, choice);
+  for (const tier of ['gpu', 'cpu', 'disk'] as const) {
+    uses[tier].push(times(kv.home, share('kv', tier)));
+    // The tier that computes holds all hidden states; those that wait elsewhere are there besides.
+    if (tier !== computeTier) uses[tier].push(times(hiddenBytes(study, choice, fixed), share('activations', tier)));
+  }
+  if (choice.attention === 'device') uses[computeTier].push(times(kv.staged, elsewhere('kv', computeTier)));
+  return (['gpu', 'cpu', 'disk'] as const).map((tier): TierUse => {
+    return { tier, bytes: plus(...uses[tier]), capacityBytes: capacityBytes[tier] };
+  });
+}
+
+/** The shares on the tiers that do not compute. */
+export function elsewhere(placed: 'weights' | 'kv' | 'activations', computeTier: TierName): Linear {
+  const others = (['gpu', 'cpu', 'disk'] as const).filter((tier) => tier !== computeTier);
+  return plus(...others.map((tier) => share(placed, tier)));
+}
+
+/** Bytes of keys and values beside those of float32. */
+export function kvScale(bits: KvBits): number {
+  const type: Readonly<Record<KvBits, PackedType>> = { 32: 'float32', 16: 'float16', 8: 'int8', 4: 'int4' };
+  return packedRowBytes(type[bits], 1) / packedRowBytes('float32', 1);
+}
+
+function kvBytes({ config, contextTokens }: MemoryCase, { gpuBatchSize, numGpuBatches, kvBits }: Choice) {
+  const scale = kvScale(kvBits);
+  return {
+    home: scale * numGpuBatches * gpuBatchSize * kvSlotBytes(config, contextTokens),
+    staged: scale * blocksFor(contextTokens) * stagedBlockBytes(config, gpuBatchSize),
+  };
+}
+
+/** Of the rows of a sweep. */
+function hiddenBytes({ config }: MemoryCase, { numGpuBatches }: Choice, { maxRows }: FixedUse): number {
+  return maxRows * numGpuBatches * config.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+}
+
+/** What is the same for all choices of a model is computed once: a search asks for it a thousand times. */
+export function perModel<Value>(compute: (config: ModelConfig) => Value): (config: ModelConfig) => Value {
+  const known = new WeakMap<ModelConfig, Value>();
+  return (config) => {
+    const found = known.get(config) ?? compute(config);
+    known.set(config, found);
+    return found;
+  };
+}
+
+/** Of what every sweep reads, by form. */
+export const weightBytes = perModel((config) => byType((type) => streamedBytes(config, type)));
+
+/** Of the whole offload store, by form. */
+const storeBytes = perModel((config) => {
+  const formats = Object.keys(packedTypes) as StoreFormat[];
+  return byType((type) => planStore(config, formats.find((format) => packedTypes[format] === type)!).bytes);
+});
+
+function byType(bytesOf: (type: PackedType) => number): Readonly<Record<PackedType, number>> {
+  const [float32, float16, int8, int4] = [bytesOf('float32'), bytesOf('float16'), bytesOf('int8'), bytesOf('int4')];
+  return { float32, float16, int8, int4 };
+}
