@@ -1,10 +1,18 @@
 /** Machines to plan for: this one as it was measured, one that is shipped, or a profile in a file. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
-import { type HardwareProfile, parseHardware } from '../engine/policy/hardware.js';
+import { offloadDirectory } from '../engine/offload-store.js';
+import {
+  formatHardware,
+  type HardwareProfile,
+  type MachineIdentity,
+  parseHardware,
+} from '../engine/policy/hardware.js';
 import { hardwareProfiles, namedHardware } from '../engine/policy/profiles.js';
 import { cacheDirectory } from './bootstrap.js';
+import { openStepsProgress } from './progress.js';
 
 /** Where this machine's profile lies. */
 export function measuredPath(): string {
@@ -18,15 +26,64 @@ export function measuredPath(): string {
 export function findHardware(reference: string | undefined): HardwareProfile {
   if (reference === undefined) {
     const path = measuredPath();
-    if (existsSync(path)) return read(path);
+    const profile = existsSync(path) ? read(path) : undefined;
+    if (profile && isThisMachine(profile)) return profile;
     const names = [...hardwareProfiles.keys()].join(', ');
     throw new InputError(
-      `this machine is not measured yet: run zigzag doctor --measure, or plan for another one with --hardware (${names})`,
+      `this machine is not measured yet, or has changed since: run zigzag doctor, or plan for another one with --hardware (${names})`,
     );
   }
   if (hardwareProfiles.has(reference)) return namedHardware(reference);
   const path = resolve(reference);
   return existsSync(path) ? read(path) : namedHardware(reference);
+}
+
+/**
+ * This machine's profile: as it was measured, or measured now where it was not, where the hardware changed, or anew.
+ *
+ * @param anew measures in any case
+ */
+export async function measuredHardware({ anew, signal }: { readonly anew: boolean; readonly signal: AbortSignal }) {
+  const path = measuredPath();
+  if (!anew && existsSync(path)) {
+    const profile = read(path);
+    if (isThisMachine(profile)) return profile;
+  }
+  // Loads the kernels' library, which no other command should wait for.
+  const { measureHardware } = await import('../engine/measure.js');
+  const progress = openStepsProgress('measuring');
+  try {
+    const directory = offloadDirectory({ cacheDir: cacheDirectory() });
+    const profile = await measureHardware({
+      machine: machineIdentity(),
+      directory,
+      signal,
+      onProgress: progress.update,
+    });
+    keep(path, profile);
+    return profile;
+  } finally {
+    progress.stop();
+  }
+}
+
+function machineIdentity(): MachineIdentity {
+  // A container's own limit is below the machine's memory.
+  const memoryBytes = Math.min(process.constrainedMemory?.() || totalmem(), totalmem());
+  return { processor: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism(), memoryBytes };
+}
+
+function isThisMachine({ machine }: HardwareProfile): boolean {
+  const { processor, cores, memoryBytes } = machineIdentity();
+  return machine?.processor === processor && machine.cores === cores && machine.memoryBytes === memoryBytes;
+}
+
+/** Whole or not at all. */
+function keep(path: string, profile: HardwareProfile): void {
+  mkdirSync(cacheDirectory(), { recursive: true });
+  const draft = `${path}.${process.pid}`;
+  writeFileSync(draft, formatHardware(profile), { flush: true });
+  renameSync(draft, path);
 }
 
 function read(path: string): HardwareProfile {

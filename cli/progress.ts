@@ -59,6 +59,18 @@ export function openBytesProgress(what: string, options: ProgressOptions = {}): 
   };
 }
 
+/** Progress of something that takes known steps. */
+export function openStepsProgress(what: string, options: ProgressOptions = {}): ProgressView<[number, number, string]> {
+  const view = openView(options);
+  return {
+    update(done, total, step) {
+      view.show({ done, total, label: what, text: `${done}/${total} \u00b7 ${step}` }, false);
+    },
+    note: view.note,
+    stop: view.stop,
+  };
+}
+
 const stageNames: Readonly<Record<RunProgress['stage'], string>> = {
   planning: 'planning',
   inferring: 'answering',

@@ -152,7 +152,10 @@ describe('zigzag model', () => {
 
 describe('zigzag doctor', () => {
   it('says what is there', () => {
-    const { json, code } = zigzag(['doctor', '--json'], { ...env, XDG_CACHE_HOME: process.env.XDG_CACHE_HOME ?? '' });
+    const { json, code } = zigzag(['doctor', '--no-measure', '--json'], {
+      ...env,
+      XDG_CACHE_HOME: process.env.XDG_CACHE_HOME ?? '',
+    });
     const { findings } = json as { findings: { name: string; state: string; found: string }[] };
     const names = ['Node', 'Processor', 'Memory', 'Cache', 'Temporal', 'Server', 'pip', 'Models', 'GPU'];
     expect(findings.map(({ name }) => name)).toEqual(names);
@@ -161,7 +164,11 @@ describe('zigzag doctor', () => {
   });
 
   it('says what is missing and what to do, and exits with 1', () => {
-    const { stdout, stderr, code } = zigzag(['doctor'], { ...env, XDG_CACHE_HOME: join(directory, 'empty'), PATH: '' });
+    const { stdout, stderr, code } = zigzag(['doctor', '--no-measure'], {
+      ...env,
+      XDG_CACHE_HOME: join(directory, 'empty'),
+      PATH: '',
+    });
     expect(stdout).toMatch(/Temporal +no program yet\n +node bootstrap\.mjs fetches it/);
     expect(stdout).toMatch(/Models +none\n +zigzag model pull smollm2-135m-instruct/);
     expect(stdout).toMatch(/pip +not found/);

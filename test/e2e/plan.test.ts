@@ -49,7 +49,7 @@ describe('zigzag plan', () => {
     ['a budget that cannot hold the model', ['--hardware', 't4-208gb', '--disk-memory', '3GB'], 'would make it fit'],
     ['a gpu that holds no sequence', ['--hardware', 't4-208gb', '--device-memory', '1GB'], 'raise --device-memory'],
     ['a machine that nobody knows', ['--hardware', 't5'], 'name one of t4-208gb, rtx-3090, h100, h200-16gib'],
-    ['a machine that was not measured', [], 'zigzag doctor --measure'],
+    ['a machine that was not measured', [], 'run zigzag doctor'],
   ])('refuses %s in one line, with exit code 2', (_, words, message) => {
     const { code, stderr } = zigzag([...opt30b, ...words], { XDG_CACHE_HOME: scratch });
     expect(code).toBe(2);

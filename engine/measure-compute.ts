@@ -1,0 +1,160 @@
+/** How fast this machine computes, through the backend that runs use: by form of the weights, by width, by rows. */
+import { type Backend, KV_BLOCK_TOKENS, MASKED } from './backends/backend.js';
+import { toFloat16 } from './memory/float16.js';
+import { slotBytes, slotValues } from './memory/kv-layout.js';
+import { float32Matrix, type PackedMatrix, type PackedType, packedRowBytes } from './memory/packed.js';
+import { dequantize, GROUP_SIZE, type QuantizedBits, quantize } from './memory/quantize.js';
+import type { ModelConfig } from './model/config.js';
+import { queryKeySize, valueSize } from './model/layers.js';
+import { namedShape } from './model/named-shapes.js';
+import { type Random, seededRandom } from './model/random.js';
+import type { Curve } from './policy/hardware.js';
+import { activationRowBytes } from './policy/memory-plan.js';
+import { MAX_PART_BYTES } from './policy/policy.js';
+
+/** A layer to measure attention and everything between the products with; its width is that of the products. */
+export function probeConfig(width: number): ModelConfig {
+  const shape = namedShape('llama-1.1b');
+  const numHeads = width / shape.headDim;
+  return {
+    ...shape,
+    hiddenSize: width,
+    embeddingSize: width,
+    numHeads,
+    numKvHeads: Math.max(1, Math.floor(numHeads / 8)),
+    ffnSize: 3 * width,
+  };
+}
+
+/** What is measured, and for how long at least. */
+export interface Timer {
+  readonly backend: Backend;
+  readonly milliseconds: number;
+}
+
+const LEAST_RUNS = 3;
+
+/** The median of several runs, in seconds: what is usual, and not what can be reached. The first run warms up. */
+export async function medianSeconds({ milliseconds }: Timer, act: () => Promise<unknown> | unknown): Promise<number> {
+  await act();
+  const seconds: number[] = [];
+  const end = performance.now() + milliseconds;
+  do {
+    const start = performance.now();
+    await act();
+    seconds.push((performance.now() - start) / 1000);
+  } while (performance.now() < end || seconds.length < LEAST_RUNS);
+  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)]!;
+}
+
+export interface CurveRequest {
+  readonly form: PackedType;
+  readonly width: number;
+  readonly rows: readonly number[];
+}
+
+/** FLOP/s of products with a part of a matrix of this form, as large as parts that stream are. */
+export async function measureCurve(timer: Timer, { form, width, rows: rowCounts }: CurveRequest): Promise<Curve> {
+  const outputs = Math.floor(MAX_PART_BYTES / packedRowBytes(form, width) / GROUP_SIZE) * GROUP_SIZE;
+  const part = randomPart(form, [outputs, width]);
+  const points: [number, number][] = [];
+  for (const rows of rowCounts) {
+    const input = randomValues(rows * width);
+    const seconds = await medianSeconds(timer, () => timer.backend.multiply(input, part));
+    points.push([rows, (2 * rows * outputs * width) / seconds]);
+  }
+  return points;
+}
+
+/** FLOP/s of attention among the rows of one prompt, each seeing itself and those before it. */
+export async function measurePromptAttention(
+  timer: Timer,
+  config: ModelConfig,
+  lengths: readonly number[],
+): Promise<Curve> {
+  const points: [number, number][] = [];
+  for (const rows of lengths) {
+    const keys = randomValues(rows * queryKeySize(config));
+    const values = randomValues(rows * valueSize(config));
+    const mask = Float32Array.from({ length: rows * rows }, (_, i) => (i % rows > Math.floor(i / rows) ? MASKED : 0));
+    const seconds = await medianSeconds(timer, () => timer.backend.attendRows(keys, keys, values, mask));
+    points.push([rows, (4 * config.numHeads * config.headDim * rows * (rows + 1)) / 2 / seconds]);
+  }
+  return points;
+}
+
+const SLOTS = 32;
+const CACHED_BLOCKS = 8;
+
+/** Bytes of keys and values a second, of one new row for each of some sequences. */
+export async function measureCacheAttention(timer: Timer, config: ModelConfig): Promise<number> {
+  const size = SLOTS * slotValues(config);
+  const blocks = Array.from({ length: CACHED_BLOCKS }, () => ({ key: randomValues(size), value: randomValues(size) }));
+  const queries = randomValues(SLOTS * queryKeySize(config));
+  const mask = new Float32Array(SLOTS * CACHED_BLOCKS * KV_BLOCK_TOKENS);
+  const seconds = await medianSeconds(timer, () => timer.backend.attendCache(queries, blocks, SLOTS, mask));
+  return (2 * SLOTS * CACHED_BLOCKS * slotBytes(config)) / seconds;
+}
+
+const ELEMENT_ROWS = 128;
+
+/** Values a second through what a layer does between its products: two norms, a rotation, two sums, a copy of each product. */
+export async function measureElements(timer: Timer, config: ModelConfig): Promise<number> {
+  const { hiddenSize, ffnSize } = config;
+  const hidden = randomValues(ELEMENT_ROWS * hiddenSize);
+  const weight = randomValues(hiddenSize);
+  const joined = randomValues(ELEMENT_ROWS * (queryKeySize(config) + valueSize(config)));
+  const positions = Int32Array.from({ length: ELEMENT_ROWS }, (_, row) => row);
+  const products = [joined, hidden, randomValues(ELEMENT_ROWS * ffnSize), hidden];
+  const seconds = await medianSeconds(timer, async () => {
+    await timer.backend.norm(hidden, weight);
+    await timer.backend.rotate(joined, positions);
+    await timer.backend.norm(hidden, weight);
+    for (const product of products) new Float32Array(product.length).set(product);
+    for (let times = 0; times < 2; times++) sum(hidden, joined);
+  });
+  return (ELEMENT_ROWS * activationRowBytes(config)) / 4 / seconds;
+}
+
+/** As residuals are added. */
+function sum(a: Float32Array, b: Float32Array): Float32Array {
+  const result = new Float32Array(a.length);
+  for (let i = 0; i < result.length; i++) result[i] = a[i]! + b[i]!;
+  return result;
+}
+
+/** Seconds of a call that computes next to nothing. */
+export function measureCall(timer: Timer): Promise<number> {
+  const [input, part] = [randomValues(GROUP_SIZE), float32Matrix(randomValues(GROUP_SIZE), [1, GROUP_SIZE])];
+  return medianSeconds(timer, () => timer.backend.multiply(input, part));
+}
+
+const QUANTIZED_SHAPE = [1024, 1024] as const;
+
+/** Values a second, of the engine's own code on one thread. */
+export async function measureQuantization(
+  timer: Timer,
+  bits: QuantizedBits,
+): Promise<{ readonly quantize: number; readonly dequantize: number }> {
+  const values = randomValues(QUANTIZED_SHAPE[0] * QUANTIZED_SHAPE[1]);
+  const packed = quantize(values, QUANTIZED_SHAPE, 0, bits);
+  return {
+    quantize: values.length / (await medianSeconds(timer, () => quantize(values, QUANTIZED_SHAPE, 0, bits))),
+    dequantize: values.length / (await medianSeconds(timer, () => dequantize(packed))),
+  };
+}
+
+export function randomPart(form: PackedType, shape: readonly [number, number]): PackedMatrix {
+  const values = randomValues(shape[0] * shape[1]);
+  if (form === 'float32') return float32Matrix(values, shape);
+  if (form === 'float16') return { type: form, shape, data: toFloat16(values) };
+  return { type: form, shape, groups: quantize(values, shape, 0, form === 'int8' ? 8 : 4) };
+}
+
+const random: Random = seededRandom(0);
+
+export function randomValues(length: number): Float32Array {
+  const values = new Float32Array(length);
+  for (let i = 0; i < length; i++) values[i] = random.next() - 0.5;
+  return values;
+}

@@ -1,0 +1,115 @@
+/** This machine's hardware profile, measured: what plans are made with. Takes about a minute, and this thread meanwhile. */
+import { mkdir, statfs } from 'node:fs/promises';
+import { openOnnx } from './backends/onnx.js';
+import { EngineError } from './errors.js';
+import {
+  measureCacheAttention,
+  measureCall,
+  measureCurve,
+  measureElements,
+  measurePromptAttention,
+  measureQuantization,
+  medianSeconds,
+  probeConfig,
+  randomPart,
+  randomValues,
+  type Timer,
+} from './measure-compute.js';
+import { measureDisk, measureStolen } from './measure-disk.js';
+import type { PackedType } from './memory/packed.js';
+import type { HardwareProfile, MachineIdentity, ProductRates } from './policy/hardware.js';
+
+export interface MeasureOptions {
+  /** What it is that is measured. */
+  readonly machine: MachineIdentity;
+  readonly threads?: number;
+  /** Of the disk that offload stores lie on. */
+  readonly directory: string;
+  /** Of each measurement, at least; longer ones are steadier. */
+  readonly milliseconds?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (done: number, total: number, what: string) => void;
+}
+
+const FORMS: readonly PackedType[] = ['float32', 'float16', 'int8', 'int4'];
+/** A small and a middling model. */
+const WIDTHS = [576, 2048];
+const ROWS = [1, 8, 32, 128, 512];
+const PROMPTS = [32, 128, 256];
+/** Long enough for a median, short enough for a profile in two minutes. */
+const MEASURE_MILLISECONDS = 300;
+/** Of memory and of free disk, what a run may use: the system and the other processes need some. */
+const USABLE = 0.8;
+
+/** @throws CANCELLED between two measurements once the signal says so, and what `measureDisk` throws */
+export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
+  const { machine, threads, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
+  await mkdir(directory, { recursive: true });
+  const total = FORMS.length * WIDTHS.length + 7;
+  let done = 0;
+  const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
+    if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
+    onProgress?.(done++, total, what);
+    return act();
+  };
+  const disk = await step('disk', () => measureDisk(directory, 5 * milliseconds));
+  const products: Partial<Record<PackedType, ProductRates[]>> = {};
+  const config = probeConfig(WIDTHS.at(-1)!);
+  const backend = await openOnnx(config, { threads: threads ?? machine.cores });
+  const timer: Timer = { backend, milliseconds };
+  try {
+    for (const form of FORMS) {
+      for (const width of WIDTHS) {
+        const curve = await step(`products, ${form}`, () => measureCurve(timer, { form, width, rows: ROWS }));
+        products[form] = [...(products[form] ?? []), { width, curve }];
+      }
+    }
+    const prompt = await step('attention of prompts', () => measurePromptAttention(timer, config, PROMPTS));
+    const cpu = await step('attention of the cache', () => measureCacheAttention(timer, config));
+    const elementsPerSecond = await step('between the products', () => measureElements(timer, config));
+    const callSeconds = await step('calls', () => measureCall(timer));
+    const computeSecondsPerByteRead = await step('computing while reading', () => stolenBy(timer, directory));
+    const { bits8, bits4 } = await step('quantisation', async () => {
+      return { bits8: await measureQuantization(timer, 8), bits4: await measureQuantization(timer, 4) };
+    });
+    onProgress?.(total, total, 'done');
+    const { bavail, bsize } = await statfs(directory);
+    const { diskRead, diskWrite, buffered } = disk;
+    return {
+      name: 'this machine',
+      source: 'measured on it by zigzag doctor, through the engine itself',
+      measured: new Date().toISOString(),
+      machine,
+      computeTier: 'cpu',
+      capacityBytes: {
+        gpu: 0,
+        cpu: Math.floor(USABLE * machine.memoryBytes),
+        disk: Math.floor(USABLE * bavail * bsize),
+      },
+      links: { diskRead, diskWrite },
+      bufferedBytesPerSecond: buffered,
+      products,
+      quantizeValuesPerSecond: { int8: bits8.quantize, int4: bits4.quantize },
+      dequantizeValuesPerSecond: { int8: bits8.dequantize, int4: bits4.dequantize },
+      attention: { prompt, cacheBytesPerSecond: { cpu } },
+      elementsPerSecond,
+      computeSecondsPerByteRead,
+      callSeconds,
+    };
+  } finally {
+    await backend.close();
+  }
+}
+
+/** A product of the usual size, again and again, with and without reads beside it. */
+async function stolenBy(timer: Timer, directory: string): Promise<number> {
+  const width = WIDTHS.at(-1)!;
+  const [input, part] = [randomValues(128 * width), randomPart('float32', [1024, width])];
+  const multiply = () => timer.backend.multiply(input, part);
+  const alone = await medianSeconds(timer, multiply);
+  return measureStolen(directory, { milliseconds: 5 * timer.milliseconds, computeSeconds: alone }, async (until) => {
+    let pieces = 0;
+    for (; !until(); pieces++) await multiply();
+    return pieces;
+  });
+}
