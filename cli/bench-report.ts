@@ -1,21 +1,46 @@
 /** A benchmark's figures as people read them: measured beside the bound. */
+import type { Prediction } from '../engine/policy/plan.js';
 import type { BenchFigures } from './bench-figures.js';
 import { formatBytes, formatCount, formatTable } from './terminal.js';
 
-export function formatFigures(figures: BenchFigures): string {
+export function formatFigures(figures: BenchFigures, predicted: Prediction | null = null): string {
   const { bound, peakBytes, bytesMoved, tokens } = figures;
+  const row = (name: string, measured: string, limit = '', expected = '') => {
+    return [name, measured, limit, ...(predicted ? [expected] : [])];
+  };
+  const expected = (value: (prediction: Prediction) => string) => (predicted ? value(predicted) : '');
   const rows = [
-    ['', 'measured', 'bound'],
-    ['prefill latency', seconds(figures.prefillSeconds), ''],
-    ['prefill throughput', perSecond(figures.prefillThroughput), ''],
-    ['decode latency', seconds(figures.decodeSeconds), ''],
-    ['decode throughput', perSecond(figures.decodeThroughput), ''],
-    ['total latency', seconds(figures.totalSeconds), seconds(bound.seconds)],
-    ['generation throughput', perSecond(figures.generationThroughput), perSecond(bound.generationThroughput)],
-    ['arithmetic', seconds(figures.kernelSeconds), seconds(bound.computeSeconds)],
-    ['waiting for I/O', seconds(total(figures.waitSeconds)), seconds(bound.ioSeconds)],
-    ['outside kernels', percent(figures.overheadFraction), ''],
-    ['I/O hidden', percent(figures.hiddenIoFraction), ''],
+    row('', 'measured', 'bound', 'predicted'),
+    row(
+      'prefill latency',
+      seconds(figures.prefillSeconds),
+      '',
+      expected(({ prefillSeconds }) => seconds(prefillSeconds)),
+    ),
+    row('prefill throughput', perSecond(figures.prefillThroughput)),
+    row(
+      'decode latency',
+      seconds(figures.decodeSeconds),
+      '',
+      expected(({ decodeSeconds }) => seconds(decodeSeconds)),
+    ),
+    row('decode throughput', perSecond(figures.decodeThroughput)),
+    row(
+      'total latency',
+      seconds(figures.totalSeconds),
+      seconds(bound.seconds),
+      expected(({ totalSeconds }) => seconds(totalSeconds)),
+    ),
+    row(
+      'generation throughput',
+      perSecond(figures.generationThroughput),
+      perSecond(bound.generationThroughput),
+      expected(({ generationThroughput }) => perSecond(generationThroughput)),
+    ),
+    row('arithmetic', seconds(figures.kernelSeconds), seconds(bound.computeSeconds)),
+    row('waiting for I/O', seconds(total(figures.waitSeconds)), seconds(bound.ioSeconds)),
+    row('outside kernels', percent(figures.overheadFraction)),
+    row('I/O hidden', percent(figures.hiddenIoFraction)),
   ];
   const moved = Object.entries(bytesMoved).map(([what, bytes]) => `${movedNames[what] ?? what} ${formatBytes(bytes)}`);
   const peaks = Object.entries(peakBytes).map(([tier, bytes]) => `${tier} ${formatBytes(bytes)}`);

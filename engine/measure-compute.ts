@@ -108,7 +108,7 @@ export async function measureElements(timer: Timer, config: ModelConfig): Promis
   const products = [joined, hidden, randomValues(ELEMENT_ROWS * ffnSize), hidden];
   const seconds = await medianSeconds(timer, async () => {
     await timer.backend.norm(hidden, weight);
-    await timer.backend.rotate(joined, positions);
+    await timer.backend.rotate(0, {}, joined, positions);
     await timer.backend.norm(hidden, weight);
     for (const product of products) new Float32Array(product.length).set(product);
     for (let times = 0; times < 2; times++) sum(hidden, joined);

@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { ComputeBits } from '../../engine/backends/backend.js';
 import { DEFAULT_WEIGHT_BITS } from '../../engine/offload-store.js';
+import type { Prediction } from '../../engine/policy/plan.js';
 import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
 import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
@@ -96,12 +97,28 @@ async function bench(flags: BenchFlags): Promise<void> {
         signal,
       });
       const requests = await makeRequests(model, { ...flags, genLen: flags.genLen ?? DEFAULT_GEN_LEN });
-      const figures = await measure(model, requests, engineOptions(model, requests, policy, flags), flags, signal);
-      report(model, figures, flags);
+      const planner = await plannerOf(model, requests, flags);
+      const searched = flags.policy === 'auto' && flags.hostMemory !== undefined ? await planner?.search() : undefined;
+      const options = engineOptions(model, requests, searched ?? policy, flags);
+      const figures = await measure(model, requests, options, flags, signal);
+      const predicted = planner?.predict(figures.policy) ?? null;
+      report(model, figures, predicted, flags);
     },
     () => note('stopping'),
     'Interrupted.',
   );
+}
+
+/** Loads the solver, which no other command should wait for. Weights of a model that does not stream have no form of a store. */
+async function plannerOf(model: BenchModel, requests: readonly GenerateRequest[], flags: BenchFlags) {
+  if (flags.hostMemory === undefined && flags.weightBits === undefined && !flags.dummyWeights) return undefined;
+  const { openPlanner } = await import('../bench-plan.js');
+  return openPlanner(model, requests, {
+    ...flags,
+    weightBits: flags.weightBits ?? DEFAULT_WEIGHT_BITS,
+    hostMemory: flags.hostMemory,
+    diskMemory: flags.diskMemory,
+  });
 }
 
 function refuseContradictions({ prompts, promptLen, genLen, mixedLengths, trace, repeat }: BenchFlags): void {
@@ -200,7 +217,7 @@ async function runOnce(
   return { seconds, results, totals: totalsBetween(before, await engine.usage()) };
 }
 
-function report(model: BenchModel, figures: BenchFigures, flags: BenchFlags): void {
+function report(model: BenchModel, figures: BenchFigures, predicted: Prediction | null, flags: BenchFlags): void {
   const heading = [
     `${flags.model ?? (flags.dummyWeights ? DEFAULT_SHAPE : DEFAULT_MODEL.name)} (${model.form})`,
     `${figures.rows} sequences`,
@@ -208,9 +225,9 @@ function report(model: BenchModel, figures: BenchFigures, flags: BenchFlags): vo
     `GPU batch ${figures.policy.gpuBatchSize} x ${figures.policy.numGpuBatches}, ${figures.policy.schedule}`,
     flags.hostMemory === undefined ? 'all in memory' : `host memory ${formatBytes(flags.hostMemory)}`,
   ].join(', ');
-  const text = `${heading}\n\n${formatFigures(figures)}`;
+  const text = `${heading}\n\n${formatFigures(figures, predicted)}`;
   if (flags.json) {
     note(text);
-    printJson(figures);
+    printJson({ ...figures, predicted });
   } else print(text);
 }

@@ -143,6 +143,7 @@ function partsOf(
 
 /** Whole groups, or all rows: a part must begin a group. */
 function roundRows(bytes: number, rowBytes: number, rows: number): number {
+  if (bytes >= rows * rowBytes) return rows;
   const wanted = Math.round(bytes / rowBytes / GROUP_SIZE) * GROUP_SIZE;
   return Math.min(rows, Math.max(0, wanted));
 }

@@ -66,17 +66,20 @@ function bothWays({ links }: HardwareProfile, seconds: Readonly<Partial<Record<L
   return times(1 / together, plus(...Object.values(seconds)));
 }
 
-/** FLOPs of a row without its attention, and of a row's logits: by the formula that bounds are computed with. */
+/** FLOPs of a row without attention, of a row's logits, and of a prompt's attention: by the formula that bounds are computed with. */
 const rowFlops = perModel((config: ModelConfig) => {
-  const once = runFlops(config, [{ promptTokens: 1, generatedTokens: 0 }]);
-  const withHead = runFlops(config, [{ promptTokens: 1, generatedTokens: 1 }]);
-  return { row: once - pairFlops(config), head: withHead - once };
+  const flops = (promptTokens: number, generatedTokens: number) =>
+    runFlops(config, [{ promptTokens, generatedTokens }]);
+  // A row alone sees itself: scores and weighted sum of one pair, on all layers.
+  const row = flops(1, 0) - 4 * config.numLayers * config.numHeads * config.headDim;
+  const known = new Map<number, number>();
+  const attention = (prompt: number) => {
+    const found = known.get(prompt) ?? flops(prompt, 0) - prompt * row;
+    known.set(prompt, found);
+    return found;
+  };
+  return { row, head: flops(1, 1) - flops(1, 0), attention };
 });
-
-/** Of one row that sees one position: scores and weighted sum, on all layers. */
-function pairFlops({ numLayers, numHeads, headDim }: ModelConfig): number {
-  return 4 * numLayers * numHeads * headDim;
-}
 
 function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, diskRead: Linear): Linear {
   const { config, profile, workload } = study;
@@ -87,13 +90,12 @@ function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, disk
   const flops = rowFlops(config);
   const rates = ratesOf(profile, choice);
   const [width, prompt] = [config.hiddenSize, workload.promptTokens];
-  const pairs = (newcomers * prompt * (prompt + 1)) / 2;
   const attended = attentionSeconds(study, choice, group, computeTier);
   const fixed =
     productSeconds(rates.curves, width, rows, rows * flops.row) +
     productSeconds(rates.curves, width, heads, heads * flops.head) +
     rates.widenSeconds * weightBytes(config).float32 +
-    curveSeconds(attention.prompt, prompt, pairs * pairFlops(config)) +
+    newcomers * curveSeconds(attention.prompt, prompt, flops.attention(prompt)) +
     (rows * config.numLayers * activationRowBytes(config)) / (4 * profile.elementsPerSecond) +
     callsOf(study, choice, group) * profile.callSeconds;
   const factor = profile.refined?.computeFactor ?? 1;

@@ -75,9 +75,7 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   };
   const free = budgetBytes - bytes.kv - bytes.activations - bytes.workspace - bytes.fixed;
   const resident = free >= total;
-  // Experts have a ring of their own, which is read while the other's parts wait.
-  const rings = config.experts ? 2 : 1;
-  const buffers = resident ? 0 : rings * DEFAULT_BUFFERS * (partBytes + ALIGNMENT_BYTES);
+  const buffers = resident ? 0 : streamBufferBytes(config, partBytes);
   if (free < buffers) throw tooSmall(request, budgetBytes - free + buffers);
   const weights = resident ? total : free - buffers;
   const share = weights / total;
@@ -97,6 +95,13 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
     },
     bytes: { ...bytes, buffers, weights },
   };
+}
+
+/** Buffers for parts on their way. */
+export function streamBufferBytes({ experts }: ModelConfig, partBytes: number): number {
+  // Experts have a ring of their own, which is read while the other's parts wait.
+  const rings = experts ? 2 : 1;
+  return rings * DEFAULT_BUFFERS * (partBytes + ALIGNMENT_BYTES);
 }
 
 /** Bytes of the matrices that stream: all but the embeddings, which are read by the row. */

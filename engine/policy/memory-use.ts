@@ -2,7 +2,6 @@
  * What each tier must hold, as a quantity that is linear in the shares: made of the functions by which the engine itself
  * plans, places and accounts, so that what is planned for fits.
  */
-import { BLOCK_BYTES } from '../memory/aligned-buffer.js';
 import { blocksFor, kvSlotBytes } from '../memory/kv-layout.js';
 import { stagedBlockBytes } from '../memory/kv-staging.js';
 import { type PackedType, packedRowBytes } from '../memory/packed.js';
@@ -10,9 +9,9 @@ import type { TierName } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { packedTypes, planStore, type StoreFormat } from '../model/store.js';
 import { constant, type Linear, plus, times } from './linear-program.js';
-import { planMemory, streamedBytes } from './memory-plan.js';
+import { planMemory, streamBufferBytes, streamedBytes } from './memory-plan.js';
 import { share, type TierUse } from './placement-program.js';
-import { allOn, DEFAULT_BUFFERS, type ScheduleName } from './policy.js';
+import { allOn, type ScheduleName } from './policy.js';
 
 /** Of keys and values; 32 is what the engine computes with. */
 export type KvBits = 32 | 16 | 8 | 4;
@@ -58,16 +57,13 @@ export function fixedUse(study: MemoryCase, choice: Choice): FixedUse {
   const least = planMemory({ ...request, budgetBytes, gpuBatchSize: 1, numGpuBatches: 1 });
   const { bytes, policy } = planMemory({ ...request, budgetBytes: Number.POSITIVE_INFINITY });
   const { partBytes } = least.policy;
-  const buffers = choice.resident ? 0 : DEFAULT_BUFFERS * (partBytes + BUFFER_SLACK_BYTES);
+  const buffers = choice.resident ? 0 : streamBufferBytes(study.config, partBytes);
   return {
     partBytes,
     maxRows: policy.maxRows,
     bytes: bytes.activations + least.bytes.workspace + least.bytes.fixed + buffers,
   };
 }
-
-/** A part's values, scales and minima each begin and end within a block. */
-const BUFFER_SLACK_BYTES = 3 * 2 * BLOCK_BYTES;
 
 export function tierUses(study: MemoryCase, choice: Choice, fixed: FixedUse): TierUse[] {
   const { config, computeTier, capacityBytes } = study;

@@ -123,6 +123,20 @@ export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fracti
   };
 }
 
+/** What to expect of a policy that is run as it is. */
+export function predictPolicy(study: PlanCase, policy: Policy, weightType: PackedType): Prediction {
+  const { computeTier } = study.profile;
+  const choice: Choice = {
+    ...policy,
+    weightType,
+    kvBits: 32,
+    attention: 'device',
+    resident: policy.weights[computeTier] === 1,
+  };
+  const fixed = { ...fixedUse(memoryCase(study), choice), maxRows: policy.maxRows, partBytes: policy.partBytes };
+  return predict(study, choice, fixed, policy);
+}
+
 function peakBytes(study: PlanCase, choice: Choice, fixed: FixedUse, fractions: PlacedFractions) {
   const peak = { gpu: 0, cpu: 0, disk: 0 };
   for (const { tier, bytes } of tierUses(memoryCase(study), choice, fixed)) {

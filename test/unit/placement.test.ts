@@ -70,6 +70,13 @@ describe('placement', () => {
     }
   });
 
+  it('leaves no row elsewhere where one tier has everything, also if matrices are no whole groups of rows', () => {
+    const ragged = { ...llama, ffnSize: 150, vocabSize: 140 };
+    const { fractions, parts } = place(ragged, { gpu: 0, cpu: 1, disk: 0 }, { computeTier: 'cpu' });
+    expect(fractions).toEqual({ gpu: 0, cpu: 1, disk: 0 });
+    expect(parts).toEqual([]);
+  });
+
   it('streams every row that does not live where it is computed, once, in the order of use', () => {
     const { parts, homes } = place(llama, { gpu: 0.3, cpu: 0.3, disk: 0.4 });
     for (const { layer, name } of matrices(llama)) {
