@@ -3,8 +3,10 @@
 import { join } from 'node:path';
 import { activityInfo, cancellationSignal } from '@temporalio/activity';
 import { partIsValid, readPart, writePart } from '../datasets/output.js';
-import type { AnswerRow } from '../datasets/rows.js';
+import type { AnswerRow, Ask, PromptRow } from '../datasets/rows.js';
 import { readManifest, readShard } from '../datasets/shard.js';
+import type { HardwareProfile } from '../engine/policy/hardware.js';
+import type { Planning } from '../engine/policy/planned.js';
 import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
 import { type Claim, claimShard, removeClaims } from './claim.js';
 import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
@@ -21,6 +23,8 @@ export interface DeviceOptions {
   readonly openEngine: (options: EngineOptions) => Promise<Engine>;
   /** Told what is taken up from earlier attempts, in a line. */
   readonly report?: ((line: string) => void) | undefined;
+  /** This machine, where it is measured: policies are then searched for it. */
+  readonly hardware?: () => HardwareProfile | undefined;
 }
 
 export interface Device {
@@ -29,8 +33,18 @@ export interface Device {
   close(): Promise<void>;
 }
 
-export function openDevice({ openEngine, report }: DeviceOptions): Device {
+export function openDevice({ openEngine, report, hardware }: DeviceOptions): Device {
   const pool = openEnginePool(openEngine);
+  let planned: { readonly fingerprint: string; readonly planning: Planning | undefined } | undefined;
+
+  /** Of the first shard of a run that comes here: another policy for each would open the model anew for each. */
+  function planningOf(fingerprint: string, rows: readonly PromptRow[], ask: Ask): Planning | undefined {
+    if (planned?.fingerprint !== fingerprint) {
+      const profile = hardware?.();
+      planned = { fingerprint, planning: profile && { profile, work: workOf(rows, ask) } };
+    }
+    return planned.planning;
+  }
 
   async function inferShard({ run, shard }: ShardInput): Promise<ShardOutcome> {
     const file = readRunFile(run.runDir);
@@ -46,6 +60,7 @@ export function openDevice({ openEngine, report }: DeviceOptions): Device {
     const claim = claimShard(run.runDir, shard.index, activityInfo().currentAttemptScheduledTimestampMs);
     const rows = readShard(join(run.runDir, shard.path), shard.sha256);
     const asked = rows.filter((row) => row.error === null);
+    const planning = planningOf(run.fingerprint, asked, shard.ask);
     const signal = cancellationSignal();
     const began: { at?: number } = {};
     let progress: EngineProgress | undefined;
@@ -58,7 +73,7 @@ export function openDevice({ openEngine, report }: DeviceOptions): Device {
     const { directory, fencingToken } = claim;
     const results = await withHeartbeat(
       () =>
-        pool.use(engineOptions(file), (engine) => {
+        pool.use(engineOptions(file, planning), (engine) => {
           began.at = performance.now();
           return engine.run(requests, { signal, onProgress, checkpoint: { directory, fencingToken } });
         }),
@@ -91,9 +106,15 @@ export function openDevice({ openEngine, report }: DeviceOptions): Device {
   };
 }
 
-function engineOptions({ modelPath, pipeline }: RunFile): EngineOptions {
+function engineOptions({ modelPath, pipeline }: RunFile, planning: Planning | undefined): EngineOptions {
   const { policy, ...settings } = pipeline.engine;
-  return { model: modelPath, ...settings };
+  return { model: modelPath, ...settings, ...(planning && { planning }) };
+}
+
+/** Options are not counted: they are short beside their question. */
+function workOf(rows: readonly PromptRow[], ask: Ask): Planning['work'] {
+  const promptTokens = rows.reduce((sum, row) => sum + row.promptTokens, 0) / Math.max(1, rows.length);
+  return { numSequences: rows.length, promptTokens, newTokens: ask.kind === 'generate' ? ask.maxNewTokens : 1 };
 }
 
 function heartbeatDetails(

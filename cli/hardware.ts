@@ -25,9 +25,8 @@ export function measuredPath(): string {
  */
 export function findHardware(reference: string | undefined): HardwareProfile {
   if (reference === undefined) {
-    const path = measuredPath();
-    const profile = existsSync(path) ? read(path) : undefined;
-    if (profile && isThisMachine(profile)) return profile;
+    const profile = keptHardware();
+    if (profile) return profile;
     const names = [...hardwareProfiles.keys()].join(', ');
     throw new InputError(
       `this machine is not measured yet, or has changed since: run zigzag doctor, or plan for another one with --hardware (${names})`,
@@ -38,17 +37,28 @@ export function findHardware(reference: string | undefined): HardwareProfile {
   return existsSync(path) ? read(path) : namedHardware(reference);
 }
 
+/** As this machine was measured; undefined where it was not, or its hardware has changed. */
+export function keptHardware(): HardwareProfile | undefined {
+  const path = measuredPath();
+  const profile = existsSync(path) ? read(path) : undefined;
+  return profile && isThisMachine(profile) ? profile : undefined;
+}
+
+/** What tells this machine from another. */
+export function machineIdentity(): MachineIdentity {
+  // A container's own limit is below the machine's memory.
+  const memoryBytes = Math.min(process.constrainedMemory?.() || totalmem(), totalmem());
+  return { processor: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism(), memoryBytes };
+}
+
 /**
  * This machine's profile: as it was measured, or measured now where it was not, where the hardware changed, or anew.
  *
  * @param anew measures in any case
  */
 export async function measuredHardware({ anew, signal }: { readonly anew: boolean; readonly signal: AbortSignal }) {
-  const path = measuredPath();
-  if (!anew && existsSync(path)) {
-    const profile = read(path);
-    if (isThisMachine(profile)) return profile;
-  }
+  const kept = anew ? undefined : keptHardware();
+  if (kept) return kept;
   // Loads the kernels' library, which no other command should wait for.
   const { measureHardware } = await import('../engine/measure.js');
   const progress = openStepsProgress('measuring');
@@ -60,17 +70,11 @@ export async function measuredHardware({ anew, signal }: { readonly anew: boolea
       signal,
       onProgress: progress.update,
     });
-    keep(path, profile);
+    keep(measuredPath(), profile);
     return profile;
   } finally {
     progress.stop();
   }
-}
-
-function machineIdentity(): MachineIdentity {
-  // A container's own limit is below the machine's memory.
-  const memoryBytes = Math.min(process.constrainedMemory?.() || totalmem(), totalmem());
-  return { processor: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism(), memoryBytes };
 }
 
 function isThisMachine({ machine }: HardwareProfile): boolean {

@@ -5,6 +5,7 @@ import { type RunningWorker, startWorker } from '../activities/worker.js';
 import { workflowBundle } from '../activities/workflow-bundle.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { TemporalConnection } from './connection.js';
+import { keptHardware } from './hardware.js';
 
 export interface EmbeddedWorkerOptions {
   readonly temporal: TemporalConnection;
@@ -26,7 +27,7 @@ export async function startEmbeddedWorker(options: EmbeddedWorkerOptions): Promi
     queue,
     deviceName,
     plan: createPlanActivities({ cacheDir, resolveModel }),
-    device: openDevice({ openEngine, report }),
+    device: openDevice({ openEngine, report, hardware: keptHardware }),
     workflows: await workflowBundle(cacheDir),
   });
 }

@@ -16,7 +16,7 @@ import { packedTypes } from './model/store.js';
 import { openStore } from './model/store-read.js';
 import type { Tokenizer } from './model/tokenizer.js';
 import { offloadDirectory, offloadStoreOf } from './offload-store.js';
-import { planMemory } from './policy/memory-plan.js';
+import { planPolicy } from './policy/planned.js';
 import { allOn, checkPolicy, type Policy, residentPolicy } from './policy/policy.js';
 import type { EngineOptions } from './requests.js';
 import { type LayerCompute, residentCompute } from './schedule/compute.js';
@@ -103,8 +103,15 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
     const planned =
       options.policy?.weights || fitsAll
         ? residentPolicy(wanted, computeTier)
-        : planMemory({
+        : await planPolicy({
             ...wanted,
+            given: options,
+            planning: options.planning,
+            capacityBytes: {
+              gpu: tiers.gpu.capacityBytes,
+              cpu: tiers.cpu.capacityBytes,
+              disk: tiers.disk.capacityBytes,
+            },
             config,
             weightType: packedTypes[store.format],
             budgetBytes: tiers[computeTier].capacityBytes,
@@ -112,7 +119,7 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
             contextTokens,
             computeTier,
             kv: options.policy?.kv ?? allOn(computeTier),
-          }).policy;
+          });
     const policy = { ...planned, ...options.policy };
     checkPolicy(policy, computeTier);
     const model = await openOffloaded(store, tiers, {

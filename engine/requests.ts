@@ -8,6 +8,7 @@ import type { ComputeBits } from './backends/backend.js';
 import type { CheckpointOptions, CheckpointStatus } from './checkpoint.js';
 import type { TierName } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
+import type { Planning } from './policy/planned.js';
 import type { Policy, ScheduleName, WeightBits } from './policy/policy.js';
 import type { TraceTotals } from './trace.js';
 
@@ -164,6 +165,8 @@ export interface EngineOptions {
   readonly diskMemoryBytes?: number;
   /** Says what is computed together and where it lives, in place of what the budget would suggest. */
   readonly policy?: Partial<Policy>;
+  /** Searches the policy for this machine and this work, where there is a budget and `policy` places no weights. */
+  readonly planning?: Planning;
   /** Longest sequence to make room for in the budget, prompt and completion together; default: the model's own. */
   readonly contextTokens?: number;
   /** Where the offload store is made if `model` is none, and files of a run are; default: beside the sums in `cacheDir`. */

@@ -10,6 +10,7 @@ import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResul
 import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
 import { watchMemory } from '../bench-memory.js';
 import { type BenchModel, prepareBenchModel } from '../bench-model.js';
+import { benchPlanning, predictBench } from '../bench-plan.js';
 import { readPolicy } from '../bench-policy.js';
 import { openBenchProgress } from '../bench-progress.js';
 import { formatFigures } from '../bench-report.js';
@@ -97,11 +98,13 @@ async function bench(flags: BenchFlags): Promise<void> {
         signal,
       });
       const requests = await makeRequests(model, { ...flags, genLen: flags.genLen ?? DEFAULT_GEN_LEN });
-      const planner = await plannerOf(model, requests, flags);
-      const searched = flags.policy === 'auto' && flags.hostMemory !== undefined ? await planner?.search() : undefined;
-      const options = engineOptions(model, requests, searched ?? policy, flags);
-      const figures = await measure(model, requests, options, flags, signal);
-      const predicted = planner?.predict(figures.policy) ?? null;
+      const planning = benchPlanning(requests);
+      const options = engineOptions(model, requests, policy, flags);
+      const searched = flags.policy === 'auto' && planning ? { planning } : {};
+      const figures = await measure(model, requests, { ...options, ...searched }, flags, signal);
+      const weightBits = storeBits(flags);
+      const stored = weightBits && { weightBits, hostMemory: flags.hostMemory };
+      const predicted = planning && stored ? predictBench(planning, model, requests, figures.policy, stored) : null;
       report(model, figures, predicted, flags);
     },
     () => note('stopping'),
@@ -109,16 +112,9 @@ async function bench(flags: BenchFlags): Promise<void> {
   );
 }
 
-/** Loads the solver, which no other command should wait for. Weights of a model that does not stream have no form of a store. */
-async function plannerOf(model: BenchModel, requests: readonly GenerateRequest[], flags: BenchFlags) {
-  if (flags.hostMemory === undefined && flags.weightBits === undefined && !flags.dummyWeights) return undefined;
-  const { openPlanner } = await import('../bench-plan.js');
-  return openPlanner(model, requests, {
-    ...flags,
-    weightBits: flags.weightBits ?? DEFAULT_WEIGHT_BITS,
-    hostMemory: flags.hostMemory,
-    diskMemory: flags.diskMemory,
-  });
+/** Of the weights of a store; undefined where the model is in memory as it is. */
+function storeBits({ hostMemory, weightBits, dummyWeights }: BenchFlags): WeightBits | undefined {
+  return weightBits ?? (hostMemory !== undefined || dummyWeights ? DEFAULT_WEIGHT_BITS : undefined);
 }
 
 function refuseContradictions({ prompts, promptLen, genLen, mixedLengths, trace, repeat }: BenchFlags): void {

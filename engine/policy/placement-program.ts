@@ -122,7 +122,7 @@ export function neededBytes(problem: PlacementProblem, tier: TierName, solve: So
   const needed = variable('needed');
   const constraints = [
     ...shareConstraints(problem),
-    ...problem.uses.map(({ tier: of, bytes, capacityBytes }): Constraint => {
+    ...problem.uses.filter(isBounded).map(({ tier: of, bytes, capacityBytes }): Constraint => {
       const right = of === tier ? times(unitBytes(problem), needed) : constant(capacityBytes);
       return { name: of, left: bytes, relation: 'atMost', right };
     }),
@@ -142,7 +142,7 @@ function placementProgram(problem: PlacementProblem): LinearProgram {
     ),
     constraints: [
       ...shareConstraints(problem),
-      ...uses.map(({ tier, bytes, capacityBytes }): Constraint => {
+      ...uses.filter(isBounded).map(({ tier, bytes, capacityBytes }): Constraint => {
         return { name: tier, left: bytes, relation: 'atMost', right: constant(capacityBytes) };
       }),
       ...sweeps.flatMap(({ name, seconds, limits }) =>
@@ -165,12 +165,16 @@ function shareConstraints({ pinned = {} }: PlacementProblem): Constraint[] {
   return [...wholes, ...fixed];
 }
 
+function isBounded({ capacityBytes }: TierUse): boolean {
+  return Number.isFinite(capacityBytes);
+}
+
 /** What is held of gpu and cpu, and a little of the disk, each as a share of its capacity. */
 function memoryShare({ uses }: PlacementProblem): Linear {
   const weights: Readonly<Record<TierName, number>> = { gpu: 1, cpu: 1, disk: 0.01 };
   return plus(
     ...uses
-      .filter(({ capacityBytes }) => capacityBytes > 0 && Number.isFinite(capacityBytes))
+      .filter((use) => use.capacityBytes > 0 && isBounded(use))
       .map(({ tier, bytes, capacityBytes }) => times(weights[tier] / capacityBytes, bytes)),
   );
 }

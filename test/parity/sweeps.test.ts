@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openEngine } from '../../engine/engine.js';
 import { writeStore } from '../../engine/model/store-write.js';
+import { anyWidth, type HardwareProfile } from '../../engine/policy/hardware.js';
 import { valueAt } from '../../engine/policy/linear-program.js';
 import { type Choice, fixedUse, type MemoryCase, tierUses } from '../../engine/policy/memory-use.js';
 import { valuesOf } from '../../engine/policy/placement-program.js';
+import { predictPolicy } from '../../engine/policy/plan.js';
 import { allOn, type Policy } from '../../engine/policy/policy.js';
 import { sweepsOf } from '../../engine/policy/workload.js';
-import type { EngineUsage, GenerateRequest } from '../../engine/requests.js';
+import type { EngineOptions, EngineUsage, GenerateRequest } from '../../engine/requests.js';
 import { tinyModels, tinyWeights } from '../support/tiny-models.js';
 
 const scratch = mkdtempSync(join(tmpdir(), 'zigzag-sweeps-'));
@@ -37,6 +39,14 @@ const base: Policy = {
   buffers: 8,
 };
 
+function requestsOf(numSequences: number): GenerateRequest[] {
+  return Array.from({ length: numSequences }, (_, i) => {
+    const prompt = Array.from({ length: promptTokens }, (_, at) => (i + 3 * at) % config.vocabSize);
+    const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
+    return { kind: 'generate', id: `${i}`, prompt, maxNewTokens: newTokens, stop: [], sampling, ignoreEos: true };
+  });
+}
+
 async function run(policy: Policy, numSequences: number): Promise<EngineUsage> {
   const engine = await openEngine({
     model,
@@ -45,13 +55,8 @@ async function run(policy: Policy, numSequences: number): Promise<EngineUsage> {
     contextTokens,
     offloadDir: join(scratch, 'run'),
   });
-  const requests = Array.from({ length: numSequences }, (_, i): GenerateRequest => {
-    const prompt = Array.from({ length: promptTokens }, (_, at) => (i + 3 * at) % config.vocabSize);
-    const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
-    return { kind: 'generate', id: `${i}`, prompt, maxNewTokens: newTokens, stop: [], sampling, ignoreEos: true };
-  });
   try {
-    await engine.run(requests);
+    await engine.run(requestsOf(numSequences));
     return await engine.usage();
   } finally {
     await engine.close();
@@ -114,6 +119,45 @@ describe('the bytes of the cost model', () => {
       expect(planned, tier).toBeGreaterThanOrEqual(usage.peakBytes[tier]);
       // Buffers of whole blocks are most of what so small a model holds.
       if (tier === 'disk') expect(planned).toBeLessThan(1.3 * usage.peakBytes[tier]);
+    }
+  });
+});
+
+describe('an engine that plans', () => {
+  const profile: HardwareProfile = {
+    name: 'slow disk',
+    source: 'a test',
+    computeTier: 'cpu',
+    capacityBytes: { gpu: 0, cpu: 1e9, disk: 1e9 },
+    links: { diskRead: { alone: 1e6, together: 5e5 }, diskWrite: { alone: 1e6, together: 5e5 } },
+    products: { float32: anyWidth([[1, 1e9]]) },
+    attention: { prompt: [[1, 1e9]], cacheBytesPerSecond: { cpu: 1e9 } },
+    elementsPerSecond: 1e9,
+    callSeconds: 0,
+  };
+  const planning = { profile, work: { numSequences: 40, promptTokens, newTokens } };
+
+  it('runs by the searched policy within its budget, and answers as without one', async () => {
+    const offloadDir = join(scratch, 'run');
+    const open = (options: Partial<EngineOptions>) =>
+      openEngine({ model, backend: 'reference', contextTokens, offloadDir, ...options });
+    const [plain, planned] = [await open({}), await open({ hostMemoryBytes: 2e6, planning })];
+    try {
+      const expected = await plain.run(requestsOf(40));
+      expect(await planned.run(requestsOf(40))).toEqual(expected);
+      const { policy } = planned.info;
+      expect(policy.gpuBatchSize).toBeLessThanOrEqual(40);
+      expect((await planned.usage()).peakBytes.cpu).toBeLessThanOrEqual(2e6);
+      const study = { ...planning, config, overlap: true, capacityBytes: { gpu: 0, cpu: 2e6, disk: 1e9 } };
+      const workload = { ...planning.work, contextTokens };
+      const seconds = (one: Policy) => predictPolicy({ ...study, workload }, one, 'float32').totalSeconds;
+      // The memory plan's own choice for the same budget.
+      const unplanned = await open({ hostMemoryBytes: 2e6 });
+      await unplanned.close();
+      expect(seconds(policy)).toBeLessThanOrEqual(1.001 * seconds(unplanned.info.policy));
+    } finally {
+      await plain.close();
+      await planned.close();
     }
   });
 });
