@@ -53,14 +53,39 @@ export function searchPolicy(request: SearchRequest, solve: Solve): SearchResult
   const tried = grid(request).map(rank).filter(isRanked);
   if (tried.length === 0) throw infeasible(request, solve);
   const fastest = tried.reduce((best, one) => (one.seconds < best.seconds ? one : best));
-  const best = bestPlan(request, [...tried, ...climb(request, fastest, rank, [])], solve, PLANNED);
-  if (!best) throw infeasible(request, solve);
-  const alternatives = alternativesTo(request, best.choice).map(({ field, value }): Alternative => {
-    const changed = rank({ ...best.choice, [field]: value });
-    const near = changed ? climb(request, changed, rank, [field]) : [];
-    return { field, value, plan: bestPlan(request, near, solve, PLANNED_ALTERNATIVES) };
-  });
-  return { best, alternatives, searchSeconds: (performance.now() - start) / 1000 };
+  let best = bestPlan(request, [...tried, ...climb(request, fastest, rank, [])], solve, PLANNED);
+  for (let left = MOST_RESTARTS; best; left--) {
+    const chosen: Plan = best;
+    const alternatives = alternativesTo(request, chosen.choice).map(({ field, value }): Alternative => {
+      const changed = rank({ ...chosen.choice, [field]: value });
+      const near = changed ? climb(request, changed, rank, [field]) : [];
+      return { field, value, plan: bestPlan(request, near, solve, PLANNED_ALTERNATIVES) };
+    });
+    // Ranks are of placements before whole sequences have a home, so the climb may have passed a better plan by.
+    best = alternatives
+      .map(({ plan }) => plan)
+      .find((plan) => plan && mayChoose(request, plan) && isFaster(plan, chosen));
+    if (best && left > 0) continue;
+    return { best: chosen, alternatives, searchSeconds: (performance.now() - start) / 1000 };
+  }
+  throw infeasible(request, solve);
+}
+
+const MOST_RESTARTS = 3;
+
+function mayChoose({ weightTypes, kvBits, schedules, ...given }: SearchRequest, { choice }: Plan): boolean {
+  const isGiven = (field: 'gpuBatchSize' | 'numGpuBatches') => (given[field] ?? choice[field]) === choice[field];
+  return (
+    weightTypes.includes(choice.weightType) &&
+    kvBits.includes(choice.kvBits) &&
+    schedules.includes(choice.schedule) &&
+    isGiven('gpuBatchSize') &&
+    isGiven('numGpuBatches')
+  );
+}
+
+function isFaster(plan: Plan, than: Plan): boolean {
+  return plan.predicted.totalSeconds < (1 - TIE) * than.predicted.totalSeconds;
 }
 
 interface Ranked {

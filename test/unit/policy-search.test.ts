@@ -116,6 +116,14 @@ describe('a plan', () => {
     }
   });
 
+  it.each([300e6, 550e6, 1e9])('is no slower than its own alternatives that may be chosen, within %i B', (bytes) => {
+    const { best, alternatives } = searchPolicy(request({ capacityBytes: budget(bytes) }), solve);
+    expect(alternatives.length).toBeGreaterThan(3);
+    for (const { plan } of alternatives) {
+      if (plan) expect(plan.predicted.totalSeconds).toBeGreaterThan(0.998 * best.predicted.totalSeconds);
+    }
+  });
+
   it('costs what its bytes and operations say, where rates are round', () => {
     // One prompt of one token and no decoding: a sweep reads all that is on disk, and everything is on disk.
     const study = request({ workload: { numSequences: 1, promptTokens: 1, newTokens: 1, contextTokens: 2 } });
