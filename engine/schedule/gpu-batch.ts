@@ -7,22 +7,24 @@
 import type { Backend, Projection } from '../backends/backend.js';
 import type { KvCache, KvLayer, Positions } from '../memory/kv-cache.js';
 import { lengthMask } from '../memory/kv-layout.js';
+import { Scratch } from '../memory/scratch.js';
 import { windowOf, windowsOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
-import { queryKeySize, valueSize } from '../model/layers.js';
+import { queryKeySize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
 import type { Admission } from './door.js';
+import { attendPrompt } from './prompt-attention.js';
 import { attendGenerated } from './returned.js';
-import { causalMask, type TokenTree, treeMask } from './token-tree.js';
-
-/** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
-const ATTENTION_TILE = 256;
+import { NO_PREFIX, PrefixIndex, type SharedPrefix } from './shared-prefix.js';
+import type { TokenTree } from './token-tree.js';
 
 /** Rows [start, end) of the sweep belong to this newcomer: one that is new, or one that comes back with its tokens. */
 export interface NewcomerRows {
   readonly sequence: Sequence;
   /** Its first positions, whose keys and values are in the cache already. */
   readonly kept: number;
+  /** Its first positions, whose rows other newcomers of the sweep have. */
+  readonly shared: SharedPrefix;
   readonly start: number;
   readonly end: number;
 }
@@ -50,6 +52,7 @@ const NO_MASK = new Float32Array(0);
 
 export class GpuBatch {
   private readonly live: GenerateSequence[] = [];
+  private readonly scratch = new Scratch();
   /** In the slots behind the live ones until the next sweep. */
   private readonly returning: { readonly sequence: GenerateSequence; readonly kept: number }[] = [];
 
@@ -94,19 +97,22 @@ export class GpuBatch {
     const positions = this.live.map(({ length }) => length - 1);
     const newcomers: NewcomerRows[] = [];
     let freeSlots = this.freeSlots;
-    const enter = (sequence: Sequence, kept: number, rows: TokenRows) => {
-      newcomers.push({ sequence, kept, start: tokens.length, end: tokens.length + rows.tokens.length });
+    const enter = (sequence: Sequence, rows: TokenRows, { kept = 0, shared = NO_PREFIX }: Partial<NewcomerRows>) => {
+      newcomers.push({ sequence, kept, shared, start: tokens.length, end: tokens.length + rows.tokens.length });
       for (const token of rows.tokens) tokens.push(token);
       for (const position of rows.positions) positions.push(position);
     };
-    for (const { sequence, kept } of this.returning.splice(0)) enter(sequence, kept, rowsFrom(sequence, kept));
+    for (const { sequence, kept } of this.returning.splice(0)) enter(sequence, rowsFrom(sequence, kept), { kept });
+    const prefixes = new PrefixIndex();
     for (let next = queue[0]; next; next = queue[0]) {
-      const rows = next.kind === 'score' ? next.tree : rowsFrom(next, 0);
+      const shared = prefixes.find(next);
+      const rows = next.kind === 'score' ? treeRowsFrom(next.tree, shared.length) : rowsFrom(next, shared.length);
       const needsSlot = next.kind === 'generate';
       if ((needsSlot && freeSlots === 0) || !door.admits(rows.tokens.length, tokens.length)) break;
       queue.shift();
       if (needsSlot) freeSlots--;
-      enter(next, 0, rows);
+      prefixes.add(next, shared, tokens.length);
+      enter(next, rows, { shared });
     }
     const lengths = this.live.map(({ length }) => length);
     return {
@@ -128,7 +134,7 @@ export class GpuBatch {
    * @throws OUT_OF_MEMORY before anything of the sweep is computed
    */
   grow(rows: SweepRows): Promise<void> {
-    const lengths = seated(rows).map(({ kept, start, end }) => kept + end - start);
+    const lengths = seated(rows).map((newcomer) => firstPosition(newcomer) + newcomer.end - newcomer.start);
     return this.cache.grow(rows.live + lengths.length, Math.max(rows.longest, ...lengths));
   }
 
@@ -154,8 +160,12 @@ export class GpuBatch {
     this.live.forEach(({ length }, slot) => {
       cached.write(projection, { slot, position: length - 1, start: slot, end: slot + 1 });
     });
-    seated(rows).forEach(({ kept, start, end }, i) => {
-      cached.write(projection, { slot: rows.live + i, position: kept, start, end });
+    seated(rows).forEach(({ kept, shared, start, end }, i) => {
+      let position = kept;
+      for (const range of [...shared.ranges, { start, end }]) {
+        cached.write(projection, { slot: rows.live + i, position, ...range });
+        position += range.end - range.start;
+      }
     });
     await cached.store();
     const width = this.config.numHeads * this.config.headDim;
@@ -171,14 +181,15 @@ export class GpuBatch {
       const { start } = newcomer;
       const end = promptEnd(newcomer);
       if (end === start) continue;
-      const attended = await this.attendNewcomer(backend, { ...newcomer, end }, projection, window);
+      const options = { config: this.config, window, scratch: this.scratch };
+      const attended = await attendPrompt(backend, { ...newcomer, end }, projection, options);
       into.set(attended, (firstRow + start) * width);
     }
     const generated = seated(rows).map((newcomer, i) => ({
       slot: rows.live + i,
       start: promptEnd(newcomer),
       end: newcomer.end,
-      position: newcomer.kept + promptEnd(newcomer) - newcomer.start,
+      position: firstPosition(newcomer) + promptEnd(newcomer) - newcomer.start,
     }));
     await attendGenerated(backend, this.config, cached, generated, projection, { into, firstRow, window });
   }
@@ -207,34 +218,6 @@ export class GpuBatch {
   private seat(sequence: GenerateSequence, slot: number): Seat {
     return { sequence, copy: (what, positions, records) => this.cache.copy(what, slot, positions, records) };
   }
-
-  private async attendNewcomer(
-    backend: Backend,
-    { sequence, start, end }: NewcomerRows,
-    { queryKey, value }: Projection,
-    window: number | undefined,
-  ): Promise<Float32Array> {
-    const [width, valueWidth] = [queryKeySize(this.config), valueSize(this.config)];
-    const keys = queryKey.subarray(start * width, end * width);
-    const values = value.subarray(start * valueWidth, end * valueWidth);
-    if (sequence.kind === 'score') {
-      return backend.attendRows(keys, keys, values, treeMask(sequence.tree.parents, window));
-    }
-    const attended = new Float32Array((end - start) * this.config.numHeads * this.config.headDim);
-    for (let from = 0; from < end - start; from += ATTENTION_TILE) {
-      const to = Math.min(end - start, from + ATTENTION_TILE);
-      // What no row of the tile sees is not looked at.
-      const first = Math.max(0, from + 1 - (window ?? Number.POSITIVE_INFINITY));
-      const tile = await backend.attendRows(
-        keys.subarray(from * width, to * width),
-        keys.subarray(first * width, to * width),
-        values.subarray(first * valueWidth, to * valueWidth),
-        causalMask(from - first, to - from, window),
-      );
-      attended.set(tile, from * this.config.numHeads * this.config.headDim);
-    }
-    return attended;
-  }
 }
 
 /** The newcomers that get a slot, in the order of their slots. */
@@ -246,12 +229,23 @@ function isNew({ sequence }: NewcomerRows): boolean {
   return sequence.kind === 'score' || sequence.tokens.length === 0;
 }
 
+/** Of its own rows. */
+function firstPosition({ kept, shared }: NewcomerRows): number {
+  return kept + shared.length;
+}
+
 /** Where the rows end that attend among themselves. */
-function promptEnd({ sequence, kept, start, end }: NewcomerRows): number {
-  return sequence.kind === 'score' ? end : Math.min(end, start + Math.max(0, sequence.prompt.length - kept));
+function promptEnd(newcomer: NewcomerRows): number {
+  const { sequence, start, end } = newcomer;
+  if (sequence.kind === 'score') return end;
+  return Math.min(end, start + Math.max(0, sequence.prompt.length - firstPosition(newcomer)));
 }
 
 type TokenRows = Pick<TokenTree, 'tokens' | 'positions'>;
+
+function treeRowsFrom({ tokens, positions }: TokenTree, row: number): TokenRows {
+  return { tokens: tokens.subarray(row), positions: positions.subarray(row) };
+}
 
 /** From this position to the newest token. */
 function rowsFrom({ prompt, tokens, length }: GenerateSequence, position: number): TokenRows {

@@ -46,9 +46,9 @@ export async function runHeads(
   const finishers: (() => void)[] = [];
   for (const { rows, live, firstRow } of cells) {
     jobs.push(...live.map((sequence, row) => nextToken(sequence, firstRow + row)));
-    for (const { sequence, start, end } of rows.newcomers) {
+    for (const { sequence, shared, start, end } of rows.newcomers) {
       if (sequence.kind === 'generate') jobs.push(nextToken(sequence, firstRow + end - 1));
-      const scored = scoringOf(sequence, firstRow + start);
+      const scored = scoringOf(sequence, firstRow + start - shared.length);
       jobs.push(...scored.jobs);
       finishers.push(scored.finish);
     }
@@ -89,7 +89,10 @@ function nextToken(sequence: GenerateSequence, row: number): HeadJob {
   return { row, ...sequence.needs, targets: [], use: (outcome) => sequence.accept(outcome) };
 }
 
-/** Jobs of a newcomer's own tokens: its options, or its prompt where that is asked for. */
+/**
+ * Jobs of a newcomer's own tokens: its options, or its prompt where that is asked for.
+ * @param start where the row of its first position is, or would be
+ */
 function scoringOf(sequence: Sequence, start: number): { jobs: HeadJob[]; finish: () => void } {
   if (sequence.kind === 'score') return scoreJobs(sequence, start);
   // One that comes back knows them already.
