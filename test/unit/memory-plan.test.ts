@@ -88,8 +88,9 @@ describe('a memory plan', () => {
 
   it('fills the gpu first, then the cpu beside it, then the disk', () => {
     const gpu = { ...request, computeTier: 'gpu', kv: allOn('gpu') } as const;
-    const { policy } = planMemory({ ...gpu, spillBytes: 550 * MB });
-    expect(policy.weights.gpu).toBeGreaterThan(0.1);
+    const { policy, bytes } = planMemory({ ...gpu, spillBytes: 550 * MB });
+    expect(policy.weights.gpu).toBeCloseTo(bytes.weights / streamedBytes(request.config, 'float16'), 6);
+    expect(policy.weights.gpu).toBeGreaterThan(0.05);
     // 2.07 GB of matrices; nine tenths of the cpu's memory.
     expect(policy.weights.cpu).toBeCloseTo((0.9 * 550 * MB) / streamedBytes(request.config, 'float16'), 6);
     expect(planMemory({ ...gpu, spillBytes: 10_000 * MB }).policy.weights.disk).toBe(0);
