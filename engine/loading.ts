@@ -54,7 +54,7 @@ export async function loadModel(
   const offloads =
     device === 'sim' || hostMemoryBytes !== undefined || weightBits !== undefined || policy?.weights !== undefined;
   if (offloads && options.computeBits === 8)
-    throw noByteProducts('weights of an offload store', 'budget and weight bits');
+    throw noByteProducts('an offload store (a budget, weight bits, random weights)');
   return offloads ? loadOffloaded(options, openBackend, trace) : loadInMemory(options, openBackend);
 }
 
@@ -64,7 +64,7 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
   checkPolicy(policy, memory.computeTier);
   const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
   const { config, identity } = weights;
-  if (config.experts && options.computeBits === 8) throw noByteProducts('experts', 'compute bits');
+  if (config.experts && options.computeBits === 8) throw noByteProducts('experts');
   const lease = memory.tiers.cpu.reserve(residentBytes(config), 'the weights');
   const backend = await openBackend(config);
   const load = residentLoader(config, weights);
@@ -164,8 +164,8 @@ async function residentExperts(
   return streamedCompute(backend, config, { layers, embeddings }, { stream: noStream(), openExperts: noStream });
 }
 
-function noByteProducts(what: string, change: string): EngineError {
-  const message = `8-bit products: not for ${what}, which come in pieces; leave out the ${change}`;
+function noByteProducts(what: string): EngineError {
+  const message = `8-bit products: not for ${what}, whose weights come in pieces; compute with 32 bits`;
   return new EngineError('UNSUPPORTED', message, { computeBits: 8 });
 }
 

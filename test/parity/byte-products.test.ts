@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Backend, KeptLayer, LayerWeights } from '../../engine/backends/backend.js';
 import { openOnnx } from '../../engine/backends/onnx.js';
 import { openReference } from '../../engine/backends/reference.js';
+import { openEngine } from '../../engine/engine.js';
 import { float32Matrix } from '../../engine/memory/packed.js';
 import { layerTensors } from '../../engine/model/layers.js';
 import { namedShape } from '../../engine/model/named-shapes.js';
@@ -80,6 +81,11 @@ describe.skipIf(bytes instanceof Error)('products of 8 bits', () => {
       expect(alone).toEqual(all.slice(start, end));
     }
     await close();
+  });
+
+  it('are refused where weights come in pieces, before the model is looked for', async () => {
+    const options = { model: 'none', backend: 'onnx', computeBits: 8, hostMemoryBytes: 1e9 } as const;
+    await expect(openEngine(options)).rejects.toThrow(/not for an offload store .*; compute with 32 bits/);
   });
 
   it('are refused by a backend that has none', async () => {
