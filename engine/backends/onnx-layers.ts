@@ -1,17 +1,16 @@
 /**
- * The graphs of a layer: projection, attention (among rows, over the cache), the rest of the layer, and the head.
+ * The graphs of a layer but for its attention: projection, the rest of the layer, and the head.
  *
- * Rows come packed; `rows`, `keys`, `slots` and `part` are sizes known at run time only.
+ * Rows come packed; `rows` and `part` are sizes known at run time only.
  */
-import { attentionScale, rotaryOf } from '../model/attention.js';
+import { rotaryOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, type TensorName, valueSize } from '../model/layers.js';
-import { KV_BLOCK_TOKENS } from './backend.js';
 import { type Dimension, GraphBuilder } from './onnx-graph.js';
 import type { PackedForm } from './onnx-packed.js';
 import { fedProducts, type Products } from './onnx-products.js';
 
-const MICROSOFT = 'com.microsoft';
+export const MICROSOFT = 'com.microsoft';
 
 /** hidden (rows, hiddenSize) -> queryKey, value: norm, joined product, rotation. */
 export function projectGraph(config: ModelConfig, products: Products): Uint8Array {
@@ -134,57 +133,6 @@ function logSumExp(graph: GraphBuilder, logits: string, top: string): string {
   return graph.node('Sub', [largest, graph.node('ReduceMax', [logprobs, axis], { keepdims: 0 })]);
 }
 
-/** Rows of one sequence attend to rows of the same sequence. */
-export function attendRowsGraph(config: ModelConfig): Uint8Array {
-  const { numHeads, numKvHeads, headDim } = config;
-  const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
-  const graph = new GraphBuilder('attendRows');
-  const queries = graph.input('queries', 'float32', ['rows', queryKeyWidth]);
-  const keys = graph.input('keys', 'float32', ['keys', queryKeyWidth]);
-  const values = graph.input('values', 'float32', ['keys', valueWidth]);
-  const mask = graph.input('mask', 'float32', ['rows', 'keys']);
-  const headsFirst = (value: string, ...shape: number[]) =>
-    graph.node('Transpose', [graph.reshape(value, ...shape)], { perm: [1, 0, 2] });
-  const [query] = graph.split(queries, 1, numHeads * headDim, numKvHeads * headDim) as [string];
-  const key = graph.split(keys, 1, numHeads * headDim, numKvHeads * headDim)[1]!;
-  // Query heads of one key head lie side by side, so they join into one product of (group * rows) rows.
-  const q = graph.reshape(headsFirst(query, -1, numHeads, headDim), numKvHeads, -1, headDim);
-  const k = headsFirst(key, -1, numKvHeads, headDim);
-  const v = headsFirst(values, -1, numKvHeads, headDim);
-  const scores = scaledScores(graph, config, q, k);
-  const scoresShape = graph.node('Concat', [graph.ints(numHeads), graph.node('Shape', [mask])], { axis: 0 });
-  const masked = graph.node('Add', [graph.node('Reshape', [scores, scoresShape]), mask]);
-  const weights = graph.node('Softmax', [masked], { axis: -1 });
-  const keysCount = graph.node('Shape', [values], { start: 0, end: 1 });
-  const joined = graph.node('Concat', [graph.ints(numKvHeads, -1), keysCount], { axis: 0 });
-  const mixed = graph.node('MatMul', [graph.node('Reshape', [weights, joined]), v]);
-  const rowsCount = graph.node('Shape', [mask], { start: 0, end: 1 });
-  const perHead = graph.node('Concat', [graph.ints(numHeads), rowsCount, graph.ints(headDim)], { axis: 0 });
-  const rowsFirst = graph.node('Transpose', [graph.node('Reshape', [mixed, perHead])], { perm: [1, 0, 2] });
-  graph.output('attended', graph.reshape(rowsFirst, -1, numHeads * headDim), 'float32', ['rows', numHeads * headDim]);
-  return graph.build();
-}
-
-/** One row a slot attends to the slot's cached blocks, fed one by one so that a cache grows without a copy. */
-export function attendCacheGraph(config: ModelConfig, numBlocks: number): Uint8Array {
-  const { numHeads, numKvHeads, headDim } = config;
-  const graph = new GraphBuilder('attendCache');
-  const queries = graph.input('queries', 'float32', ['slots', queryKeySize(config)]);
-  const mask = graph.input('mask', 'float32', ['slots', 1, 1, numBlocks * KV_BLOCK_TOKENS]);
-  const [query] = graph.split(queries, 1, numHeads * headDim, numKvHeads * headDim) as [string];
-  const q = graph.reshape(query, -1, numKvHeads, numHeads / numKvHeads, headDim);
-  const block = (name: string) => graph.input(name, 'float32', ['slots', numKvHeads, KV_BLOCK_TOKENS, headDim]);
-  const indexes = Array.from({ length: numBlocks }, (_, i) => i);
-  const scores = indexes.map((i) => scaledScores(graph, config, q, block(`key${i}`)));
-  const all = numBlocks > 1 ? graph.node('Concat', scores, { axis: 3 }) : scores[0]!;
-  const weights = graph.node('Softmax', [graph.node('Add', [all, mask])], { axis: -1 });
-  const parts = numBlocks > 1 ? graph.split(weights, 3, ...indexes.map(() => KV_BLOCK_TOKENS)) : [weights];
-  const mixed = parts.map((part, i) => graph.node('MatMul', [part, block(`value${i}`)]));
-  const sum = mixed.reduce((a, b) => graph.node('Add', [a, b]));
-  graph.output('attended', graph.reshape(sum, -1, numHeads * headDim), 'float32', ['slots', numHeads * headDim]);
-  return graph.build();
-}
-
 function outputProjection(graph: GraphBuilder, config: ModelConfig, joined: string): void {
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   const [queryKey, value] = graph.split(joined, 1, queryKeyWidth, valueWidth) as [string, string];
@@ -226,7 +174,7 @@ function activation(graph: GraphBuilder, config: ModelConfig, value: string): st
   }
 }
 
-function softcapped(graph: GraphBuilder, value: string, cap: number | undefined): string {
+export function softcapped(graph: GraphBuilder, value: string, cap: number | undefined): string {
   if (cap === undefined) return value;
   const constant = graph.constant('float32', [1], Float32Array.of(cap));
   return graph.node('Mul', [graph.node('Tanh', [graph.node('Div', [value, constant])]), constant]);
@@ -267,10 +215,4 @@ function rotated(graph: GraphBuilder, config: ModelConfig, heads: string, numHea
   const inputs = [graph.reshape(heads, 1, -1, width), positions, table('cos'), table('sin')];
   const turned = graph.node('RotaryEmbedding', inputs, { num_heads: numHeads, ...partial }, MICROSOFT);
   return graph.reshape(turned, -1, width);
-}
-
-function scaledScores(graph: GraphBuilder, config: ModelConfig, query: string, key: string): string {
-  const alpha = { float: attentionScale(config) };
-  const scores = graph.node('FusedMatMul', [query, key], { transB: 1, alpha }, MICROSOFT);
-  return softcapped(graph, scores, config.attention?.softcap);
 }

@@ -11,6 +11,7 @@ import { queryKeySize, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
 import type { Backend, BackendOptions, HeadRequest, HeadResult, KvBlock } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
+import { attendCacheGraph, attendRowsGraph } from './onnx-attention.js';
 import { requireExactBytes } from './onnx-exact.js';
 import { HEAD_NORMS, keepLayer } from './onnx-kept.js';
 import * as graphs from './onnx-layers.js';
@@ -107,7 +108,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
     },
 
     async attendRows(queries, keys, values, mask) {
-      const session = await sessions.get('attendRows', () => graphs.attendRowsGraph(config));
+      const session = await sessions.get('attendRows', () => attendRowsGraph(config));
       const [rows, count] = [queries.length / queryKeyWidth, keys.length / queryKeyWidth];
       const outputs = await session.run({
         queries: float(queries, [rows, queryKeyWidth]),
@@ -119,7 +120,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
     },
 
     async attendCache(queries, blocks, slots, mask) {
-      const build = () => graphs.attendCacheGraph(config, blocks.length);
+      const build = () => attendCacheGraph(config, blocks.length);
       const session = await sessions.get(`attendCache ${blocks.length}`, build);
       const outputs = await session.run({
         queries: float(queries, [slots, queryKeyWidth]),
