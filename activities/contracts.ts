@@ -146,7 +146,7 @@ export interface ShardHeartbeat {
 
 /** Answer of the workflow's `progress` query. */
 export interface RunProgress extends RunTotals {
-  readonly stage: 'planning' | 'inferring' | 'scoring' | 'done';
+  readonly stage: 'planning' | 'inferring' | 'paused' | 'scoring' | 'done';
   readonly plannedShards: number;
   readonly doneShards: number;
   readonly plannedRows: number;

@@ -54,8 +54,8 @@ export function openEnginePool(
         try {
           return await act(engine);
         } catch (error) {
-          // Its thread may be gone; the next attempt gets a new one.
-          if (error instanceof EngineError && error.code === 'BACKEND') await discard();
+          // A broken thread may be gone, and whoever stops a run wants the device's memory; the next attempt gets a new one.
+          if (error instanceof EngineError && ['BACKEND', 'CANCELLED'].includes(error.code)) await discard();
           throw error;
         } finally {
           idle = setTimeout(() => void queued(discard), idleMilliseconds);

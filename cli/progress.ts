@@ -74,12 +74,13 @@ export function openStepsProgress(what: string, options: ProgressOptions = {}): 
 const stageNames: Readonly<Record<RunProgress['stage'], string>> = {
   planning: 'planning',
   inferring: 'answering',
+  paused: 'paused',
   scoring: 'scoring',
   done: 'done',
 };
 
 function runText(progress: RunProgress, meter: Meter): string {
-  const { plannedRows, plannedShards, rows, doneShards, errors } = progress;
+  const { stage, plannedRows, plannedShards, rows, doneShards, errors } = progress;
   if (plannedRows === 0) return 'reading the source, rendering prompts';
   const rate = meter.tokensPerSecond();
   const left = meter.secondsLeft(plannedRows - rows);
@@ -89,6 +90,7 @@ function runText(progress: RunProgress, meter: Meter): string {
     ...(rate === undefined ? [] : [`${formatCount(rate)} tokens/s`]),
     ...(errors === 0 ? [] : [`${formatCount(errors)} ${errors === 1 ? 'error' : 'errors'}`]),
     ...(left === undefined || rows === plannedRows ? [] : [`${formatDuration(left)} left`]),
+    ...(stage === 'paused' ? ['until zigzag resume'] : []),
   ].join(' \u00b7 ');
 }
 
@@ -109,6 +111,7 @@ function createMeter(now: () => number): Meter {
   };
   return {
     add({ stage, rows, promptTokens, generatedTokens }) {
+      if (stage === 'paused') samples = [];
       if (stage !== 'inferring') return;
       const at = now();
       const inWindow = samples.filter((sample) => at - sample.at <= RATE_MILLISECONDS);

@@ -9,8 +9,8 @@ import { configuredCluster, openConnection, type TemporalConnection } from './co
 import { readProgress } from './run-progress.js';
 import { findLocalServer } from './temporal-server.js';
 
-/** `paused`: begun and not finished, and nothing computes it now. */
-export type RunStage = 'running' | 'waiting' | 'paused' | 'finished' | 'failed' | 'cancelled';
+/** `waiting`: open, and no worker is there; `interrupted`: begun and not finished, and no workflow is open. */
+export type RunStage = 'running' | 'paused' | 'waiting' | 'interrupted' | 'finished' | 'failed' | 'cancelled';
 
 export interface RunState {
   readonly runDir: string;
@@ -38,18 +38,19 @@ export async function readRunState(runDir: string): Promise<RunState> {
   const asked = await withReachableTemporal((temporal) => askTemporal(temporal, workflowId));
   const isReported = existsSync(join(runDir, 'results.json'));
   const progress = asked?.progress;
+  const stage = stageOf(asked, isReported && done.length === shards.length);
   return {
     runDir,
     name: pipeline.name,
     workflowId,
-    stage: stageOf(asked?.status, progress !== undefined, isReported && done.length === shards.length),
+    stage,
     rows: progress?.rows ?? done.reduce((rows, shard) => rows + shard.rows, 0),
     plannedRows: progress?.plannedRows || shards.reduce((rows, shard) => rows + shard.rows, 0),
     doneShards: progress?.doneShards ?? done.length,
     plannedShards: progress?.plannedShards || shards.length,
     report: isReported ? join(runDir, 'report.html') : null,
     uiAddress: asked?.uiAddress ?? null,
-    command,
+    command: stage === 'paused' ? `zigzag resume ${runDir}` : command,
   };
 }
 
@@ -81,10 +82,11 @@ async function askTemporal(temporal: TemporalConnection, workflowId: string): Pr
   return { status, progress, uiAddress: description && temporal.workflowUrl(workflowId) };
 }
 
-function stageOf(status: string | undefined, isAnswered: boolean, isComplete: boolean): RunStage {
-  if (status === 'RUNNING') return isAnswered ? 'running' : 'waiting';
+function stageOf({ status, progress }: Partial<Asked> = {}, isComplete: boolean): RunStage {
+  if (status === 'RUNNING' && !progress) return 'waiting';
+  if (status === 'RUNNING') return progress?.stage === 'paused' ? 'paused' : 'running';
   if (isComplete) return 'finished';
   if (status === 'FAILED' || status === 'TIMED_OUT') return 'failed';
   if (status === 'CANCELLED' || status === 'TERMINATED') return 'cancelled';
-  return 'paused';
+  return 'interrupted';
 }

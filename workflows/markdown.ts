@@ -5,6 +5,7 @@ import type { Progress } from './progress.js';
 const stages: Readonly<Record<Progress['stage'], string>> = {
   planning: 'Reading the source and writing shards of prompts',
   inferring: 'Answering shards',
+  paused: 'Paused',
   scoring: 'Scoring and writing the report',
   done: 'Done',
 };

@@ -1,4 +1,4 @@
-/** `zigzag status|cancel|report RUN`: a run that was started before. */
+/** `zigzag status|pause|resume|cancel|report RUN`: a run that was started before. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -17,6 +17,16 @@ export function addRuns(program: Command): void {
     .argument(...RUN)
     .option('--json', 'end stdout with one JSON object')
     .action(status);
+  program
+    .command('pause')
+    .description('hold a run: its worker writes a checkpoint and gives the device back')
+    .argument(...RUN)
+    .action(pause);
+  program
+    .command('resume')
+    .description('let a paused run go on')
+    .argument(...RUN)
+    .action(resume);
   program
     .command('cancel')
     .description('stop a run; what is answered stays, and `zigzag run` starts it again')
@@ -42,7 +52,8 @@ function stateRows(state: RunState): string[][] {
   const meanings: Readonly<Record<RunState['stage'], string>> = {
     running: 'running',
     waiting: 'open, and no worker computes it',
-    paused: 'begun, and nothing computes it now',
+    paused: 'paused',
+    interrupted: 'begun, and nothing computes it now',
     finished: 'finished',
     failed: 'failed',
     cancelled: 'cancelled',
@@ -59,11 +70,31 @@ function stateRows(state: RunState): string[][] {
   ];
 }
 
+const NOT_OPEN = 'It is not running.';
+
+async function pause(reference: string): Promise<void> {
+  const runDir = findRun(reference);
+  const { pauseRun } = await import('../run-control.js');
+  const told = await pauseRun(runDir, note);
+  if (told === undefined) print(NOT_OPEN);
+  else if (told === 'unattended') print('No worker computes it; one that comes will find it paused.');
+  else print(`Paused. Nothing is lost; this goes on with it:\n  zigzag resume ${reference}`);
+}
+
+async function resume(reference: string): Promise<void> {
+  const runDir = findRun(reference);
+  const { resumeRun } = await import('../run-control.js');
+  const told = await resumeRun(runDir, note);
+  if (told === undefined) print(`${NOT_OPEN} See: zigzag status ${reference}`);
+  else if (told === 'unattended') print(`It goes on as soon as a worker is there. See: zigzag status ${reference}`);
+  else print('It goes on.');
+}
+
 async function cancel(reference: string): Promise<void> {
   const runDir = findRun(reference);
-  const { cancelRun } = await import('../cancel-run.js');
-  const ended = await cancelRun(runDir, note);
-  print(ended ? 'Cancelled. What is answered is kept; `zigzag run` goes on with the rest.' : 'It is not running.');
+  const { cancelRun } = await import('../run-control.js');
+  const told = await cancelRun(runDir, note);
+  print(told === undefined ? NOT_OPEN : 'Cancelled. What is answered is kept; `zigzag run` goes on with the rest.');
 }
 
 function report(reference: string): void {

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mainPath, zigzag } from '../support/command.js';
 
@@ -139,6 +140,31 @@ describe('Ctrl-C', () => {
     expect(zigzag(['cancel', at('runs/long')], env).stdout).toContain('Cancelled.');
     expect(zigzag(['status', at('runs/long'), '--json'], env).json).toMatchObject({ stage: 'cancelled' });
     expect(zigzag(['cancel', at('runs/long')], env)).toMatchObject({ code: 0, stdout: 'It is not running.\n' });
+  });
+});
+
+describe('a run that is held', () => {
+  it('stands still until it is told to go on, and loses nothing', async () => {
+    const path = pipeline('held', 36, { generate: { maxNewTokens: 200 } });
+    const child = spawn(process.execPath, [mainPath, 'run', path, '--json'], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (chunk) => (stdout += chunk));
+    child.stderr.on('data', (chunk) => (stderr += chunk));
+    const exit = once(child, 'exit');
+    while (!stderr.includes('answering')) await sleep(50);
+
+    expect(zigzag(['pause', at('runs/held')], env).stdout).toContain(`zigzag resume ${at('runs/held')}`);
+    const paused = zigzag(['status', at('runs/held'), '--json'], env).json;
+    expect(paused).toMatchObject({ stage: 'paused', command: `zigzag resume ${at('runs/held')}` });
+    expect(child.exitCode).toBeNull();
+    expect(zigzag(['resume', at('runs/held')], env).stdout).toBe('It goes on.\n');
+    expect(await exit).toEqual([0, null]);
+    expect(JSON.parse(stdout)).toMatchObject({ rows: 36, errors: 0 });
+    expect(stderr).toMatch(/^paused: .*until zigzag resume$/m);
+    expect(zigzag(['pause', at('runs/held')], env).stdout).toBe('It is not running.\n');
   });
 });
 

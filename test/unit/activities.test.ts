@@ -144,6 +144,13 @@ describe('the engine of a device', () => {
     expect(events).toEqual(['open a', 'close a', 'open a', 'close a']);
   });
 
+  it('gives its memory back when the work is stopped', async () => {
+    const { events, pool } = openRecorded();
+    const stopped = () => Promise.reject(new EngineError('CANCELLED', 'the run was cancelled'));
+    await expect(pool.use(options('a'), stopped)).rejects.toThrow('cancelled');
+    expect(events).toEqual(['open a', 'close a']);
+  });
+
   it('gives its memory back when nobody asks for it', async () => {
     const { events, pool } = openRecorded(20);
     await pool.use(options('a'), () => sleep(60));

@@ -105,6 +105,56 @@ describe('a run', () => {
     expect(stopped).toBe(true);
   });
 
+  it('stands still when paused, its shards stopped, and asks for the unfinished ones again when it goes on', async () => {
+    const asked: number[] = [];
+    let stopped = 0;
+    const world = openWorld({
+      shards: 5,
+      act: async ({ shard }) => {
+        asked.push(shard.index);
+        // The second is done at once; the others only the second time.
+        if (shard.index === 1 || asked.filter((index) => index === shard.index).length > 1) return;
+        await untilCancelled().catch(async (error) => {
+          await sleep(100);
+          stopped += 1;
+          throw error;
+        });
+      },
+    });
+    await start('paused', world, { windowSize: 2, shardsPerExecution: 4 }, async (handle) => {
+      await until(() => world.answered.length === 1 && world.running === 2);
+      await handle.signal('pause');
+      await until(async () => (await handle.query<RunProgress>('progress')).stage === 'paused');
+      expect(stopped).toBe(2);
+      expect(world.running).toBe(0);
+      expect(await currentDetails(handle)).toContain('**Paused**');
+      await sleep(200);
+      expect(asked.toSorted()).toEqual([0, 1, 2]);
+
+      await handle.signal('resume');
+      await until(() => asked.length === 6);
+      // The fourth is new, the fifth belongs to the next execution.
+      expect(asked.slice(3).toSorted()).toEqual([0, 2, 3]);
+      await handle.signal('pause');
+      await handle.signal('resume');
+      const result = await handle.result();
+      expect(result).toMatchObject({ shards: 5, rows: 50 });
+      expect(world.answered.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
+    });
+  });
+
+  it('is cancelled while it is paused', async () => {
+    const world = openWorld({ shards: 1, act: untilCancelled });
+    const outcome = await start('paused-cancelled', world, {}, async (handle) => {
+      await until(() => world.running === 1);
+      await handle.signal('pause');
+      await until(async () => (await handle.query<RunProgress>('progress')).stage === 'paused');
+      await handle.cancel();
+      return handle.result().catch((error: unknown) => error);
+    });
+    expect((outcome as WorkflowFailedError).cause).toBeInstanceOf(CancelledFailure);
+  });
+
   it('says where it stands, by query and as a table for the UI', async () => {
     const gate = openGate();
     const world = openWorld({ shards: 3, act: ({ shard }) => (shard.index === 2 ? gate.opened : Promise.resolve()) });
