@@ -137,7 +137,7 @@ describe('the engine of a device', () => {
   it('is replaced after it broke, and kept after any other error', async () => {
     const { events, pool } = openRecorded();
     const fail = (error: Error) => pool.use(options('a'), () => Promise.reject(error)).catch(() => undefined);
-    await fail(new EngineError('CANCELLED', 'stopped'));
+    await fail(new EngineError('BAD_INPUT', 'no such token'));
     await fail(new EngineError('BACKEND', 'broken'));
     await pool.use(options('a'), async () => undefined);
     await pool.close();
