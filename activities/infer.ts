@@ -10,6 +10,7 @@ import type { Planning } from '../engine/policy/planned.js';
 import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
 import { type Claim, claimShard, removeClaims } from './claim.js';
 import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
+import { withDeviceTurn } from './device-turn.js';
 import { openEnginePool } from './engine-pool.js';
 import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
@@ -21,6 +22,8 @@ import { type RunFile, readRunFile } from './run-file.js';
 
 export interface DeviceOptions {
   readonly openEngine: (options: EngineOptions) => Promise<Engine>;
+  /** Held while a shard is computed: a file that all processes of the machine know. */
+  readonly lockPath: string;
   /** Told what is taken up from earlier attempts, in a line. */
   readonly report?: ((line: string) => void) | undefined;
   /** This machine, where it is measured: policies are then searched for it. */
@@ -33,7 +36,7 @@ export interface Device {
   close(): Promise<void>;
 }
 
-export function openDevice({ openEngine, report, hardware }: DeviceOptions): Device {
+export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOptions): Device {
   const pool = openEnginePool(openEngine);
   let planned: { readonly fingerprint: string; readonly planning: Planning | undefined } | undefined;
 
@@ -73,10 +76,12 @@ export function openDevice({ openEngine, report, hardware }: DeviceOptions): Dev
     const { directory, fencingToken } = claim;
     const results = await withHeartbeat(
       () =>
-        pool.use(engineOptions(file, planning), (engine) => {
-          began.at = performance.now();
-          return engine.run(requests, { signal, onProgress, checkpoint: { directory, fencingToken } });
-        }),
+        withDeviceTurn({ path: lockPath, signal, report: (line) => report?.(`${name}: ${line}`) }, () =>
+          pool.use(engineOptions(file, planning), (engine) => {
+            began.at = performance.now();
+            return engine.run(requests, { signal, onProgress, checkpoint: { directory, fencingToken } });
+          }),
+        ),
       () => heartbeatDetails(shard, rows.length - asked.length, { progress, claim, seconds: secondsSince(began.at) }),
     );
     const seconds = secondsSince(began.at);

@@ -5,11 +5,11 @@
  * is started again on the same ports and the same database, so that workflows go on.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { InputError } from '../datasets/errors.js';
 import { makeDirectory, writeFileAtomic } from '../datasets/files.js';
 import { isAlive, withLock } from './bootstrap.js';
+import { stateDirectory } from './state.js';
 import { ensureTemporalBinary } from './temporal-binary.js';
 import { answers, checkPort, freePort, isServer, type Ports, startServer, stopServer } from './temporal-process.js';
 
@@ -225,8 +225,7 @@ function portOf(address: string): number {
 }
 
 function stateHome(env: NodeJS.ProcessEnv = process.env): string {
-  const base = env.XDG_STATE_HOME || join(env.HOME || homedir(), '.local', 'state');
-  return join(base, 'zigzag', 'temporal');
+  return join(stateDirectory(env), 'temporal');
 }
 
 function makeHome(home: string): void {

@@ -6,6 +6,7 @@ import { workflowBundle } from '../activities/workflow-bundle.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { TemporalConnection } from './connection.js';
 import { keptHardware } from './hardware.js';
+import { deviceLockPath } from './state.js';
 
 export interface EmbeddedWorkerOptions {
   readonly temporal: TemporalConnection;
@@ -27,7 +28,7 @@ export async function startEmbeddedWorker(options: EmbeddedWorkerOptions): Promi
     queue,
     deviceName,
     plan: createPlanActivities({ cacheDir, resolveModel }),
-    device: openDevice({ openEngine, report, hardware: keptHardware }),
+    device: openDevice({ openEngine, lockPath: deviceLockPath(deviceName), report, hardware: keptHardware }),
     workflows: await workflowBundle(cacheDir),
   });
 }
