@@ -28,6 +28,10 @@ const count: Kind = {
   is: (value) => Number.isSafeInteger(value) && Number(value) >= 1,
   needed: 'a number of at least 1',
 };
+const bytes: Kind = {
+  is: (value) => Number.isSafeInteger(value) && Number(value) >= 0,
+  needed: 'a number of bytes',
+};
 const flag: Kind = { is: (value) => typeof value === 'boolean', needed: 'true or false' };
 const schedule: Kind = {
   is: (value) => value === 'continuous' || value === 'block',
@@ -54,6 +58,7 @@ const kinds: Readonly<Record<keyof Policy, Kind>> = {
   activations: fractions,
   partBytes: count,
   buffers: count,
+  prefixBytes: bytes,
 };
 
 function parse(file: string): Readonly<Record<string, unknown>> {

@@ -35,6 +35,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     timedBackend(await open(config, { threads, computeBits: options.computeBits }), (seconds) => trace.kernel(seconds));
   const model = await loadModel(options, openBackend, trace);
   const { config, tokenizer, policy, memory, compute, backend } = model;
+  const { sharing = true } = options;
   let last: Promise<unknown> = Promise.resolve();
 
   async function answer(requests: readonly EngineRequest[], run: RunOptions) {
@@ -56,7 +57,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     try {
       const { loop } = checkpoint ?? {};
       await runLoop(backend, compute, config, sequences, {
-        ...{ policy, memory, trace, signal, checkpoint: loop },
+        ...{ policy, memory, trace, signal, checkpoint: loop, sharing },
         onProgress: report,
       });
     } finally {

@@ -120,7 +120,9 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
             computeTier,
             kv: options.policy?.kv ?? allOn(computeTier),
           });
-    const policy = { ...planned, ...options.policy };
+    // Whoever places the weights within a budget says what else is to have room.
+    const room = bounded && options.policy?.weights ? { prefixBytes: 0 } : {};
+    const policy = { ...planned, ...room, ...options.policy };
     checkPolicy(policy, computeTier);
     const model = await openOffloaded(store, tiers, {
       ...policy,

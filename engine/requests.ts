@@ -180,6 +180,8 @@ export interface EngineOptions {
   readonly computeBits?: ComputeBits;
   /** Where sums of model files are remembered. */
   readonly cacheDir?: string;
+  /** Whether rows of beginnings that requests share, and equal requests, are computed once. Default: true. */
+  readonly sharing?: boolean;
   /** Keep every step's time for a timeline. */
   readonly timeline?: boolean;
 }

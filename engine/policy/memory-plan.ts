@@ -92,6 +92,7 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
       activations: allOn(request.computeTier),
       partBytes,
       buffers: DEFAULT_BUFFERS,
+      prefixBytes: 0,
     },
     bytes: { ...bytes, buffers, weights },
   };

@@ -164,6 +164,7 @@ function policyOf(study: PlanCase, choice: Choice, fixed: FixedUse, fractions: P
     ...fractions,
     partBytes: fixed.partBytes,
     buffers: DEFAULT_BUFFERS,
+    prefixBytes: 0,
   };
 }
 

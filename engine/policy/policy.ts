@@ -29,6 +29,8 @@ export interface Policy {
   /** Bytes of one part of a streamed matrix, and parts in memory at a time. */
   readonly partBytes: number;
   readonly buffers: number;
+  /** Most bytes of keys and values that are kept of beginnings that sequences share. */
+  readonly prefixBytes: number;
 }
 
 /** What the user says of a policy's sizes. */
@@ -45,6 +47,7 @@ export function residentPolicy(sizes: PolicySizes, computeTier: 'gpu' | 'cpu' = 
     activations: allOn(computeTier),
     partBytes: MAX_PART_BYTES,
     buffers: DEFAULT_BUFFERS,
+    prefixBytes: RESIDENT_PREFIX_BYTES,
   };
 }
 
@@ -73,10 +76,12 @@ export function checkPolicy(policy: Policy, computeTier: 'gpu' | 'cpu'): void {
 }
 
 /** Gate and up are used together, so parts need two buffers. */
-const LEAST = { gpuBatchSize: 1, numGpuBatches: 1, maxRows: 1, partBytes: 1, buffers: 2 } as const;
+const LEAST = { gpuBatchSize: 1, numGpuBatches: 1, maxRows: 1, partBytes: 1, buffers: 2, prefixBytes: 0 } as const;
 
 /** Prompts enter in portions, so that activations stay small beside the weights. */
 const RESIDENT_MAX_ROWS = 2048;
+/** Thousands of tokens of a small model, hundreds of one that hardly fits. */
+const RESIDENT_PREFIX_BYTES = 256 * 2 ** 20;
 /** Parts in memory: enough reads under way to keep a disk busy while one part is in use. */
 export const DEFAULT_BUFFERS = 8;
 /** Larger parts gain nothing: a product of a few thousand rows is at full speed. */

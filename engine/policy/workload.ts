@@ -125,4 +125,12 @@ function sampleSequence(promptTokens: number, maxNewTokens: number): GenerateSeq
 
 /** Of a policy, what does not decide who enters. */
 const NOWHERE = { gpu: 0, cpu: 0, disk: 0 };
-const FIXED = { overlap: true, weights: NOWHERE, kv: NOWHERE, activations: NOWHERE, partBytes: 1, buffers: 2 } as const;
+const FIXED = {
+  overlap: true,
+  weights: NOWHERE,
+  kv: NOWHERE,
+  activations: NOWHERE,
+  partBytes: 1,
+  buffers: 2,
+  prefixBytes: 0,
+} as const;

@@ -13,9 +13,11 @@ import type { ModelConfig } from '../model/config.js';
 import { queryKeySize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
 import type { Admission } from './door.js';
+import type { KeepOrder, PrefixStore } from './prefix-store.js';
 import { attendPrompt } from './prompt-attention.js';
 import { attendGenerated } from './returned.js';
-import { NO_PREFIX, PrefixIndex, type SharedPrefix } from './shared-prefix.js';
+import { RowSources } from './row-ranges.js';
+import { mostShared, NO_PREFIX, PrefixIndex, type SharedPrefix } from './shared-prefix.js';
 import type { TokenTree } from './token-tree.js';
 
 /** Rows [start, end) of the sweep belong to this newcomer: one that is new, or one that comes back with its tokens. */
@@ -23,7 +25,7 @@ export interface NewcomerRows {
   readonly sequence: Sequence;
   /** Its first positions, whose keys and values are in the cache already. */
   readonly kept: number;
-  /** Its first positions, whose rows other newcomers of the sweep have. */
+  /** Its first positions, whose rows other newcomers of the sweep have, or are kept. */
   readonly shared: SharedPrefix;
   readonly start: number;
   readonly end: number;
@@ -41,6 +43,8 @@ export interface SweepRows {
   readonly positions: Int32Array;
   readonly live: number;
   readonly newcomers: readonly NewcomerRows[];
+  /** What is to be kept of their beginnings. */
+  readonly keeps: readonly KeepOrder[];
   /** Rows of prompts that are computed for the first time, options included. */
   readonly promptRows: number;
   /** By window: (live, cached positions), which cached positions each live row sees. */
@@ -60,6 +64,8 @@ export class GpuBatch {
     private readonly config: ModelConfig,
     readonly numSlots: number,
     private readonly cache: KvCache,
+    /** Absent: every sequence computes all its rows. */
+    private readonly prefixes: PrefixStore | undefined,
   ) {}
 
   get liveSequences(): readonly GenerateSequence[] {
@@ -102,16 +108,20 @@ export class GpuBatch {
       for (const token of rows.tokens) tokens.push(token);
       for (const position of rows.positions) positions.push(position);
     };
-    for (const { sequence, kept } of this.returning.splice(0)) enter(sequence, rowsFrom(sequence, kept), { kept });
-    const prefixes = new PrefixIndex();
+    for (const { sequence, kept } of this.returning.splice(0)) {
+      this.prefixes?.leave(sequence);
+      enter(sequence, rowsFrom(sequence, kept), { kept });
+    }
+    const index = this.prefixes && new PrefixIndex();
+    const entered: Parameters<PrefixStore['enter']>[0][number][] = [];
     for (let next = queue[0]; next; next = queue[0]) {
-      const shared = prefixes.find(next);
+      const shared = index?.find(next, this.prefixes!.find(next, mostShared(next))) ?? NO_PREFIX;
       const rows = next.kind === 'score' ? treeRowsFrom(next.tree, shared.length) : rowsFrom(next, shared.length);
       const needsSlot = next.kind === 'generate';
       if ((needsSlot && freeSlots === 0) || !door.admits(rows.tokens.length, tokens.length)) break;
       queue.shift();
       if (needsSlot) freeSlots--;
-      prefixes.add(next, shared, tokens.length);
+      if (index) entered.push({ sequence: next, ranges: index.add(next, shared, tokens.length) });
       enter(next, rows, { shared });
     }
     const lengths = this.live.map(({ length }) => length);
@@ -120,6 +130,7 @@ export class GpuBatch {
       positions: Int32Array.from(positions),
       live,
       newcomers,
+      keeps: this.prefixes?.enter(entered) ?? [],
       promptRows: newcomers.filter(isNew).reduce((sum, { start, end }) => sum + end - start, 0),
       masks: new Map(
         Array.from(live > 0 ? windowsOf(this.config) : [], (window) => [window, lengthMask(lengths, window)]),
@@ -157,13 +168,15 @@ export class GpuBatch {
     { into, firstRow, layer }: { readonly into: Float32Array; readonly firstRow: number; readonly layer: number },
   ): Promise<void> {
     const window = windowOf(this.config, layer);
+    const sources = new RowSources(this.config, layer, projection, this.scratch);
+    for (const { rows: kept, ranges } of rows.keeps) kept.put(layer, sources, ranges);
     this.live.forEach(({ length }, slot) => {
       cached.write(projection, { slot, position: length - 1, start: slot, end: slot + 1 });
     });
     seated(rows).forEach(({ kept, shared, start, end }, i) => {
       let position = kept;
       for (const range of [...shared.ranges, { start, end }]) {
-        cached.write(projection, { slot: rows.live + i, position, ...range });
+        cached.write(sources.of(range), { slot: rows.live + i, position, start: range.start, end: range.end });
         position += range.end - range.start;
       }
     });
@@ -181,8 +194,7 @@ export class GpuBatch {
       const { start } = newcomer;
       const end = promptEnd(newcomer);
       if (end === start) continue;
-      const options = { config: this.config, window, scratch: this.scratch };
-      const attended = await attendPrompt(backend, { ...newcomer, end }, projection, options);
+      const attended = await attendPrompt(backend, { ...newcomer, end }, sources, { config: this.config, window });
       into.set(attended, (firstRow + start) * width);
     }
     const generated = seated(rows).map((newcomer, i) => ({
@@ -196,6 +208,7 @@ export class GpuBatch {
 
   /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */
   async settle(rows: SweepRows): Promise<Sequence[]> {
+    this.prefixes?.settle(rows.keeps);
     const left: Sequence[] = [];
     for (const { sequence } of rows.newcomers) {
       if (sequence.kind === 'generate') this.live.push(sequence);

@@ -20,6 +20,7 @@ import type { LayerCompute } from './compute.js';
 import { type Door, openDoor } from './door.js';
 import { GpuBatch, type Seat } from './gpu-batch.js';
 import { type HeadCell, runHeads } from './heads.js';
+import { PrefixStore } from './prefix-store.js';
 import { readAhead } from './read-ahead.js';
 
 /** Keeps what was computed, beside the computation. */
@@ -40,6 +41,8 @@ export interface LoopOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EngineProgress) => void) | undefined;
   readonly checkpoint?: LoopCheckpoint | undefined;
+  /** Whether rows of common beginnings are computed once. */
+  readonly sharing: boolean;
 }
 
 /** One GPU batch's part in a sweep. */
@@ -64,7 +67,9 @@ export async function runLoop(
   const { policy, memory, trace, checkpoint } = options;
   const kv = openKvCaches(config, policy, memory, trace);
   const activations = openActivations(config, policy, memory, trace);
-  const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache));
+  const { tiers, computeTier } = memory;
+  const prefixes = options.sharing ? new PrefixStore(config, queue, tiers[computeTier], policy.prefixBytes) : undefined;
+  const batches = kv.caches.map((cache) => new GpuBatch(config, policy.gpuBatchSize, cache, prefixes));
   const scratch = new Scratch();
   const doors = batches.map(() => openDoor(policy, queue));
   try {
@@ -94,6 +99,7 @@ export async function runLoop(
     await checkpoint?.giveUp(seatsOf(batches));
     throw error;
   } finally {
+    prefixes?.close();
     await activations.close();
     await kv.close();
   }

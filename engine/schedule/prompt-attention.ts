@@ -1,16 +1,13 @@
-/** Attention of a newcomer's own rows, to themselves and to the rows of others that hold its first positions. */
-import type { Backend, Projection } from '../backends/backend.js';
-import type { Scratch } from '../memory/scratch.js';
+/** Attention of a newcomer's own rows, to themselves and to the rows elsewhere that hold its first positions. */
+import type { Backend } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
 import type { Sequence } from '../sequence.js';
+import type { RowSources } from './row-ranges.js';
 import { chainOf, type SharedPrefix } from './shared-prefix.js';
-import { causalMask, treeMask } from './token-tree.js';
+import { ATTENTION_TILE, causalMask, treeMask } from './token-tree.js';
 
-/** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
-const ATTENTION_TILE = 256;
-
-/** Rows [start, end) of the cell, whose first positions others hold. */
+/** Rows [start, end) of the cell, behind first positions that lie elsewhere. */
 export interface PromptRows {
   readonly sequence: Sequence;
   readonly shared: SharedPrefix;
@@ -22,20 +19,17 @@ export interface PromptOptions {
   readonly config: ModelConfig;
   /** Positions that one sees at most on this layer, its own included. */
   readonly window: number | undefined;
-  readonly scratch: Scratch;
 }
 
 /** @returns (own rows, numHeads * headDim) */
 export async function attendPrompt(
   backend: Backend,
   { sequence, shared, start, end }: PromptRows,
-  projection: Projection,
-  { config, window, scratch }: PromptOptions,
+  sources: RowSources,
+  { config, window }: PromptOptions,
 ): Promise<Float32Array> {
   const [width, valueWidth] = [queryKeySize(config), valueSize(config)];
-  const ranges = [...shared.ranges, { start, end }];
-  const keys = joinRows(scratch, 'keys', projection.queryKey, width, ranges);
-  const values = joinRows(scratch, 'values', projection.value, valueWidth, ranges);
+  const { queryKey: keys, value: values } = sources.join([...shared.ranges, { start, end }]);
   const attendedWidth = config.numHeads * config.headDim;
   const attended = new Float32Array((end - start) * attendedWidth);
   const put = (rows: Float32Array, position: number) => attended.set(rows, (position - shared.length) * attendedWidth);
@@ -63,26 +57,4 @@ export async function attendPrompt(
     put(await backend.attendRows(keys.subarray(own * width), keys, values, mask), own);
   }
   return attended;
-}
-
-/** Ranges of (rows, width), one after the other; one range needs no copy. */
-function joinRows(
-  scratch: Scratch,
-  name: string,
-  data: Float32Array,
-  width: number,
-  ranges: readonly { readonly start: number; readonly end: number }[],
-): Float32Array {
-  const parts = ranges.map(({ start, end }) => data.subarray(start * width, end * width));
-  if (parts.length === 1) return parts[0]!;
-  const joined = scratch.take(
-    name,
-    parts.reduce((sum, { length }) => sum + length, 0),
-  );
-  let offset = 0;
-  for (const part of parts) {
-    joined.set(part, offset);
-    offset += part.length;
-  }
-  return joined;
 }

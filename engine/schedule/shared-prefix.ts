@@ -2,15 +2,12 @@
  * Beginnings that newcomers of one sweep have in common: an instruction, examples, a question asked in several ways.
  *
  * Their rows are computed once. Keys and values of a row depend on the tokens before it alone, so whoever begins with the
- * same tokens attends to those rows as to its own; a prefix may itself lie in rows of several newcomers.
+ * same tokens attends to those rows as to its own; a prefix may itself lie in rows of several newcomers, and in rows that
+ * are kept from earlier sweeps (`prefix-store.ts`).
  */
 import type { Sequence } from '../sequence.js';
-
-/** Rows [start, end) of a cell. */
-export interface RowRange {
-  readonly start: number;
-  readonly end: number;
-}
+import { firstRows, type RowRange } from './row-ranges.js';
+import { ATTENTION_TILE } from './token-tree.js';
 
 /** The rows that hold a newcomer's first positions, in order; together they are `length` rows. */
 export interface SharedPrefix {
@@ -21,7 +18,7 @@ export interface SharedPrefix {
 export const NO_PREFIX: SharedPrefix = { ranges: [], length: 0 };
 
 /** Fewer are computed sooner than put together. */
-const LEAST_SHARED = 16;
+export const LEAST_SHARED = 16;
 /** Newcomers that one is compared with: the latest, beside the first. */
 const MOST_COMPARED = 32;
 /** Rows that are a newcomer's own at least: products of a lone row round otherwise. */
@@ -37,25 +34,43 @@ interface Known {
 export class PrefixIndex {
   private readonly known: Known[] = [];
 
-  /** The longest beginning that a newcomer can take from those who entered before it. */
-  find(sequence: Sequence): SharedPrefix {
+  /**
+   * The longest beginning that a newcomer can take from those who entered before it, or from what is kept.
+   *
+   * @param kept rows that hold its first positions, from earlier sweeps
+   */
+  find(sequence: Sequence, kept: readonly RowRange[]): SharedPrefix {
     const tokens = chainOf(sequence);
     const most = mostShared(sequence);
-    let best = NO_PREFIX;
+    let best = prefixOf(
+      kept,
+      kept.reduce((sum, { start, end }) => sum + end - start, 0),
+    );
     for (const { tokens: others, ranges } of this.known) {
       const length = Math.min(most, commonLength(tokens, others));
-      if (length >= LEAST_SHARED && length > best.length) best = { ranges: firstRows(ranges, length), length };
+      if (length > best.length) best = prefixOf(ranges, length);
     }
     return best;
   }
 
-  /** @param start the first of its own rows */
-  add(sequence: Sequence, prefix: SharedPrefix, start: number): void {
+  /**
+   * @param start the first of its own rows
+   * @returns the rows of all its first positions
+   */
+  add(sequence: Sequence, prefix: SharedPrefix, start: number): readonly RowRange[] {
     const tokens = chainOf(sequence);
     const own = { start, end: start + tokens.length - prefix.length };
-    this.known.push({ tokens, ranges: [...prefix.ranges, own] });
+    const ranges = [...prefix.ranges, own];
+    this.known.push({ tokens, ranges });
     if (this.known.length > MOST_COMPARED) this.known.splice(1, 1);
+    return ranges;
   }
+}
+
+function prefixOf(ranges: readonly RowRange[], length: number): SharedPrefix {
+  // A tile of attention in which one row were left to compute would round otherwise.
+  const used = length % ATTENTION_TILE === ATTENTION_TILE - 1 ? length - 1 : length;
+  return used < LEAST_SHARED ? NO_PREFIX : { ranges: firstRows(ranges, used), length: used };
 }
 
 /** Tokens whose rows follow one another: a prompt, or a tree before its options part. */
@@ -67,7 +82,7 @@ export function chainOf(sequence: Sequence): ArrayLike<number> {
 }
 
 /** Rows whose logits are wanted are a newcomer's own. */
-function mostShared(sequence: Sequence): number {
+export function mostShared(sequence: Sequence): number {
   if (sequence.kind === 'generate') {
     return sequence.request.promptLogprobs ? 0 : sequence.prompt.length - LEAST_OWN;
   }
@@ -75,21 +90,9 @@ function mostShared(sequence: Sequence): number {
   return Math.min(sequence.tree.tokens.length - LEAST_OWN, ...scored);
 }
 
-function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
+export function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const most = Math.min(a.length, b.length);
   let length = 0;
   while (length < most && a[length] === b[length]) length++;
   return length;
-}
-
-function firstRows(ranges: readonly RowRange[], count: number): RowRange[] {
-  const taken: RowRange[] = [];
-  let left = count;
-  for (const { start, end } of ranges) {
-    if (left === 0) break;
-    const rows = Math.min(left, end - start);
-    taken.push({ start, end: start + rows });
-    left -= rows;
-  }
-  return taken;
 }

@@ -6,6 +6,9 @@
  */
 import { MASKED } from '../backends/backend.js';
 
+/** Query rows of one attention call of a prompt: bounds the mask, and spares the half above the diagonal. */
+export const ATTENTION_TILE = 256;
+
 export interface TokenTree {
   /** (rows) */
   readonly tokens: Int32Array;

@@ -18,17 +18,28 @@ const storeOf = (model: string) => join(scratch, model);
 const models = Object.keys(tinyModels);
 const backends = ['reference', 'onnx'] as const;
 
-/** By backend and model: each of the model's requests answered alone, with everything in memory. */
+/**
+ * What prompts have in common: the lengths of beginnings, each shared by fewer of them than the one before. An instruction
+ * is everybody's, examples are those of every third.
+ */
+const beginnings = { apart: [], alike: [40], nested: [18, 45] } as const;
+type Beginnings = keyof typeof beginnings;
+const structures = Object.keys(beginnings) as Beginnings[];
+
+/** By backend, model and structure: each of the model's requests answered alone, with everything in memory. */
 const expected = new Map<string, readonly EngineResult[]>();
+const keyOf = (backend: string, model: string, structure: Beginnings) => `${backend} ${model} ${structure}`;
 
 beforeAll(async () => {
   for (const model of models) {
     await writeStore(tinyWeights(tinyModels[model]!), storeOf(model), { format: 'fp32' });
     for (const backend of backends) {
       const engine = await openEngine({ model: storeOf(model), backend, gpuBatchSize: 1, threads: 1 });
-      const alone: EngineResult[] = [];
-      for (const request of requestsOf(tinyModels[model]!)) alone.push((await engine.run([request]))[0]!);
-      expected.set(`${backend} ${model}`, alone);
+      for (const structure of structures) {
+        const alone: EngineResult[] = [];
+        for (const request of requestsOf(tinyModels[model]!, structure)) alone.push((await engine.run([request]))[0]!);
+        expected.set(keyOf(backend, model, structure), alone);
+      }
       await engine.close();
     }
   }
@@ -41,11 +52,14 @@ const LONG_MILLISECONDS = 300_000;
 /** Requests of every kind and many lengths: shorter than a block of the KV cache, whole blocks, and across them. */
 const NUM_REQUESTS = 40;
 
-function requestsOf({ vocabSize }: ModelConfig): EngineRequest[] {
+function requestsOf({ vocabSize }: ModelConfig, structure: Beginnings): EngineRequest[] {
+  const [everybodys = 0, thirds = everybodys] = beginnings[structure];
   return Array.from({ length: NUM_REQUESTS }, (_, i): EngineRequest => {
-    const ids = (length: number, salt: number) =>
-      Array.from({ length }, (_, at) => (17 + 31 * i + 7 * at * (at + salt) + salt) % vocabSize);
-    const prompt = ids([1, 3, 9, 31, 32, 33, 50, 63, 64, 70][i % 10]!, 1);
+    const ids = (length: number, salt: number, whose = i) =>
+      Array.from({ length }, (_, at) => (17 + 31 * whose + 7 * at * (at + salt) + salt) % vocabSize);
+    const own = ids([1, 3, 9, 31, 32, 33, 50, 63, 64, 70][i % 10]!, 1);
+    const prompt = [...ids(thirds, 1, i % 3), ...own.slice(thirds)].slice(0, own.length);
+    prompt.splice(0, Math.min(everybodys, own.length), ...ids(Math.min(everybodys, own.length), 1, 0));
     if (i % 5 === 4) return { kind: 'score', id: `${i}`, context: prompt, options: [1, 2, 5].map((n) => ids(n, n)) };
     const sampling = { temperature: 0, topK: 0, topP: 1, seed: i };
     return {
@@ -81,6 +95,7 @@ const damages = fc.record({ file: fc.nat(), how: fc.constantFrom('cut', 'flip', 
 
 const sizes = {
   model: fc.constantFrom(...models),
+  structure: fc.constantFrom(...structures),
   device: fc.constantFrom('cpu', 'sim'),
   schedule: fc.constantFrom('continuous', 'block'),
   overlap: fc.boolean(),
@@ -152,13 +167,13 @@ async function open(backend: EngineOptions['backend'], drawn: Sizes, options: Pa
 
 /** Runs what was drawn, and checks answers and accounts. */
 async function check(engine: Engine, drawn: Sizes, capacity: Partial<EngineUsage['peakBytes']> = {}): Promise<void> {
-  const all = requestsOf(tinyModels[drawn.model]!);
+  const all = requestsOf(tinyModels[drawn.model]!, drawn.structure);
   const requests = drawn.picks.map((pick) => all[pick]!);
   const before = (await engine.usage()).usedBytes;
   if (drawn.cancelAfter !== undefined) await cancel(engine, requests, drawn.cancelAfter);
   expect((await engine.usage()).usedBytes).toEqual(before);
   const results = await engine.run(requests);
-  const alone = expected.get(`${engine.info.backend} ${drawn.model}`)!;
+  const alone = expected.get(keyOf(engine.info.backend, drawn.model, drawn.structure))!;
   results.forEach((result, i) => {
     expectSame(result, alone[drawn.picks[i]!]!);
   });
@@ -256,10 +271,12 @@ describe('a model on any tiers, computed by ONNX Runtime', () => {
 
   it('answers as the reference does', () => {
     for (const model of models) {
-      const wanted = expected.get(`reference ${model}`)!;
-      expected.get(`onnx ${model}`)!.forEach((found, i) => {
-        expectSame(found, wanted[i]!);
-      });
+      for (const structure of structures) {
+        const wanted = expected.get(keyOf('reference', model, structure))!;
+        expected.get(keyOf('onnx', model, structure))!.forEach((found, i) => {
+          expectSame(found, wanted[i]!);
+        });
+      }
     }
   });
 });

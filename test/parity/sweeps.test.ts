@@ -37,6 +37,7 @@ const base: Policy = {
   activations: allOn('cpu'),
   partBytes: 8192,
   buffers: 8,
+  prefixBytes: 0,
 };
 
 function requestsOf(numSequences: number): GenerateRequest[] {
