@@ -16,9 +16,7 @@ const shares = {
 };
 const cases = [
   ['cpu', 'continuous', true],
-  ['cpu', 'block', false],
-  ['sim', 'continuous', false],
-  ['sim', 'block', true],
+  ['sim', 'block', false],
 ] as const;
 
 describe.each(['reference', 'onnx'] as const)('%s', (backend) => {

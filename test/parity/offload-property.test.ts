@@ -22,7 +22,7 @@ const backends = ['reference', 'onnx'] as const;
  * What prompts have in common: the lengths of beginnings, each shared by fewer of them than the one before. An instruction
  * is everybody's, examples are those of every third.
  */
-const beginnings = { apart: [], alike: [40], nested: [18, 45] } as const;
+const beginnings = { apart: [], nested: [18, 45] } as const;
 type Beginnings = keyof typeof beginnings;
 const structures = Object.keys(beginnings) as Beginnings[];
 
@@ -50,7 +50,7 @@ afterAll(() => rmSync(scratch, { recursive: true }));
 const LONG_MILLISECONDS = 300_000;
 
 /** Requests of every kind and many lengths: shorter than a block of the KV cache, whole blocks, and across them. */
-const NUM_REQUESTS = 40;
+const NUM_REQUESTS = 30;
 
 function requestsOf({ vocabSize }: ModelConfig, structure: Beginnings): EngineRequest[] {
   const [everybodys = 0, thirds = everybodys] = beginnings[structure];
@@ -91,7 +91,7 @@ function fractionsOn(device: 'cpu' | 'sim', { gpu, cpu, disk }: { gpu: number; c
 }
 
 /** What may befall one of the files. */
-const damages = fc.record({ file: fc.nat(), how: fc.constantFrom('cut', 'flip', 'lose'), at: fc.nat() });
+const damages = fc.record({ file: fc.nat(), how: fc.constantFrom('cut', 'flip', 'lose'), at: fc.tuple(fc.nat()) });
 
 const sizes = {
   model: fc.constantFrom(...models),
@@ -102,7 +102,7 @@ const sizes = {
   gpuBatchSize: fc.integer({ min: 1, max: 6 }),
   numGpuBatches: fc.integer({ min: 1, max: 3 }),
   /** Of the model's requests, in this order. */
-  picks: fc.array(fc.nat(NUM_REQUESTS - 1), { minLength: 1, maxLength: 6 }),
+  picks: fc.array(fc.nat(NUM_REQUESTS - 1), { minLength: 1, maxLength: 5 }),
   /** The run is given up after so many sweeps, and begun again. */
   cancelAfter: fc.option(fc.integer({ min: 1, max: 6 }), { freq: 4, nil: undefined }),
   /** The process is killed after so many sweeps, and another goes on with what is on its disk by then. */
@@ -240,7 +240,7 @@ describe('a model on any tiers, computed by the reference', () => {
       const property = fc.asyncProperty(placed, async (drawn) => {
         await check(await open('reference', drawn, placedOptions(drawn)), drawn);
       });
-      await fc.assert(property, { numRuns: 350 });
+      await fc.assert(property, { numRuns: 320 });
       expect(readdirSync(offloadDir)).toEqual([]);
     },
     LONG_MILLISECONDS,
@@ -254,7 +254,7 @@ describe('a model on any tiers, computed by the reference', () => {
       opened++;
       await check(engine, drawn, capacityOf(drawn));
     });
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: 140 });
     // About a third of the budgets drawn are large enough; this only guards against a test in which none is.
     expect(opened).toBeGreaterThan(20);
   });
@@ -266,7 +266,7 @@ describe('a model on any tiers, computed by ONNX Runtime', () => {
     const property = fc.asyncProperty(placed, async (drawn) => {
       await check(await open('onnx', drawn, placedOptions(drawn)), drawn);
     });
-    await fc.assert(property, { numRuns: 50, seed: 1 });
+    await fc.assert(property, { numRuns: 40, seed: 1 });
   });
 
   it('answers as the reference does', () => {

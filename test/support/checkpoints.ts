@@ -42,8 +42,8 @@ export interface Damage {
   /** Which of the files: any number. */
   readonly file: number;
   readonly how: 'cut' | 'flip' | 'lose';
-  /** Where: any number. */
-  readonly at: number;
+  /** Where: any numbers. A file is cut at the first. */
+  readonly at: readonly number[];
 }
 
 /** @returns the name of the file, or undefined where there is none */
@@ -53,11 +53,11 @@ export function damageFile(directory: string, { file, how, at }: Damage): string
   if (name === undefined) return undefined;
   const path = join(directory, name);
   const bytes = readFileSync(path);
-  const place = bytes.length === 0 ? 0 : at % bytes.length;
+  const placeOf = (any: number) => (bytes.length === 0 ? 0 : any % bytes.length);
   if (how === 'lose') rmSync(path);
-  else if (how === 'cut') writeFileSync(path, bytes.subarray(0, place));
+  else if (how === 'cut') writeFileSync(path, bytes.subarray(0, placeOf(at[0]!)));
   else if (bytes.length > 0) {
-    bytes[place]! ^= 1 << (at % 8);
+    for (const any of at) bytes[placeOf(any)]! ^= 1 << (any % 8);
     writeFileSync(path, bytes);
   }
   return name;

@@ -83,8 +83,8 @@ describe('a damaged checkpoint', () => {
     readdirSync(directory)
       .filter((name) => name.startsWith(kind) && !name.endsWith('.tmp'))
       .sort((a, b) => Number(/\d+/.exec(b)) - Number(/\d+/.exec(a)))[0]!;
-  const damage = (directory: string, name: string, how: 'cut' | 'flip' | 'lose', at = 100) =>
-    damageFile(directory, { file: readdirSync(directory).sort().indexOf(name), how, at });
+  const damage = (directory: string, name: string, how: 'cut' | 'flip' | 'lose', ...at: number[]) =>
+    damageFile(directory, { file: readdirSync(directory).sort().indexOf(name), how, at: at.length > 0 ? at : [100] });
 
   it.each([
     ['manifest-', 'cut', 'its manifest is damaged'],
@@ -109,7 +109,7 @@ describe('a damaged checkpoint', () => {
     const name = newest(directory, 'kv-');
     // A flip in the place of a sequence that has ended would hurt nobody.
     const places = how === 'flip' ? Math.floor(statSync(join(directory, name)).size / 500) : 1;
-    for (let i = 0; i < places; i++) damage(directory, name, how, 500 * i + 100);
+    damage(directory, name, how, ...Array.from({ length: places }, (_, i) => 500 * i + 100));
     const { results, status } = await resume(directory);
     expect(results).toEqual(undisturbed);
     expect(status.recovery!.positionsRebuilt).toBeGreaterThan(0);
