@@ -12,6 +12,8 @@ export interface WorkOptions {
   /** One prompt a line; or JSON lines. */
   readonly prompts?: string;
   readonly promptLen?: number;
+  /** Of each random prompt, the first so many tokens are the same. */
+  readonly sharedPrefix?: number;
   readonly genLen: number;
   readonly mixedLengths?: LengthRange;
   /** Default: all of the file, else DEFAULT_SEQUENCES. */
@@ -48,9 +50,11 @@ export async function makeRequests(
   const given = prompts === undefined ? undefined : await readPrompts(prompts, tokenizer);
   const { least, most } = mixedLengths ?? { least: genLen, most: genLen };
   const promptLen = options.promptLen ?? DEFAULT_PROMPT_LEN;
+  const randomIds = (count: number) => Array.from({ length: count }, () => below(config.vocabSize, ids));
+  const shared = randomIds(Math.min(promptLen, options.sharedPrefix ?? 0));
   return Array.from({ length: options.numSequences ?? given?.length ?? DEFAULT_SEQUENCES }, (_, i) => {
     const { prompt, where } = given?.[i % given.length] ?? {
-      prompt: Array.from({ length: promptLen }, () => below(config.vocabSize, ids)),
+      prompt: [...shared, ...randomIds(promptLen - shared.length)],
       where: '--prompt-len',
     };
     requireFits(prompt.length, most, config, where);

@@ -11,10 +11,12 @@ import { openReference } from './backends/reference.js';
 import { timedBackend } from './backends/timed.js';
 import { openCheckpoint } from './checkpoint.js';
 import { EngineError } from './errors.js';
+import { distinctRequests, eachAlone } from './identical.js';
 import { loadModel } from './loading.js';
 import type { ModelConfig } from './model/config.js';
-import type { Engine, EngineOptions, EngineProgress, EngineRequest, EngineResult, RunOptions } from './requests.js';
-import { runLoop } from './schedule/loop.js';
+import type { Engine, EngineOptions, EngineRequest, RunOptions } from './requests.js';
+import { type LoopProgress, runLoop } from './schedule/loop.js';
+import type { Sequence } from './sequence.js';
 import { Trace } from './trace.js';
 
 const backends: Readonly<Record<EngineOptions['backend'], OpenBackend>> = { onnx: openOnnx, reference: openReference };
@@ -38,8 +40,9 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   const { sharing = true } = options;
   let last: Promise<unknown> = Promise.resolve();
 
-  async function answer(requests: readonly EngineRequest[], run: RunOptions) {
+  async function answer(all: readonly EngineRequest[], run: RunOptions) {
     const { signal, onProgress } = run;
+    const { requests, copies, answerAll } = sharing ? distinctRequests(all) : eachAlone(all);
     const encoder = { config, tokenizer, contextTokens: model.contextTokens, passRows: model.passRows };
     const admitted = await Promise.all(requests.map((request) => admit(request, encoder)));
     const { numerics } = backend;
@@ -47,13 +50,14 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     const checkpoint = run.checkpoint && (await openCheckpoint(run.checkpoint, parts));
     const sequences = checkpoint?.sequences ?? admitted.filter((one) => 'accept' in one);
     const answered = checkpoint?.answered;
-    const report = (progress: EngineProgress) => {
-      const { finished, total } = progress;
-      const before = answered?.size ?? 0;
+    const served = (is: (sequence: Sequence) => boolean) =>
+      admitted.reduce((sum, one, i) => sum + (answered?.has(i) || ('accept' in one && is(one)) ? copies[i]! : 0), 0);
+    const total = served(() => true);
+    const report = (progress: LoopProgress) => {
       const status = checkpoint && { checkpoint: checkpoint.status() };
-      onProgress?.({ ...progress, ...status, finished: finished + before, total: total + before });
+      onProgress?.({ ...progress, ...status, finished: served(({ finished }) => finished), total });
     };
-    if (checkpoint) report({ finished: 0, total: sequences.length, promptTokens: 0, generatedTokens: 0, live: 0 });
+    if (checkpoint) report({ promptTokens: 0, generatedTokens: 0, live: 0 });
     try {
       const { loop } = checkpoint ?? {};
       await runLoop(backend, compute, config, sequences, {
@@ -63,7 +67,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     } finally {
       await checkpoint?.close();
     }
-    return admitted.map((one, i): EngineResult => answered?.get(i) ?? ('accept' in one ? one.result() : one));
+    return answerAll(admitted.map((one, i) => answered?.get(i) ?? ('accept' in one ? one.result() : one)));
   }
 
   return {

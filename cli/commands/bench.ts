@@ -29,6 +29,7 @@ interface BenchFlags {
   readonly dummyWeights?: boolean;
   readonly prompts?: string;
   readonly promptLen?: number;
+  readonly sharedPrefix?: number;
   readonly genLen?: number;
   readonly mixedLengths?: LengthRange;
   readonly numSequences?: number;
@@ -43,6 +44,7 @@ interface BenchFlags {
   readonly numGpuBatches?: number;
   readonly schedule?: ScheduleName;
   readonly overlap: boolean;
+  readonly sharing: boolean;
   readonly policy: string;
   readonly trace?: string;
   readonly repeat: number;
@@ -60,6 +62,7 @@ export function addBench(program: Command): void {
     .option('--dummy-weights', 'random weights of the shape that --model names, written once')
     .option('--prompts <file>', 'prompts, one a line, or JSON lines with a string or token ids as "prompt"')
     .option('--prompt-len <n>', `tokens of each random prompt (default: ${DEFAULT_PROMPT_LEN})`, wholeNumber(1))
+    .option('--shared-prefix <n>', 'first tokens that all random prompts have in common', wholeNumber(0))
     .option('--gen-len <n>', `tokens of each completion (default: ${DEFAULT_GEN_LEN})`, wholeNumber(1))
     .option('--mixed-lengths <least:most>', 'completions of different lengths instead, such as 1:128', lengthRange)
     .option('--num-sequences <n>', `sequences (default: all of --prompts, or ${DEFAULT_SEQUENCES})`, wholeNumber(1))
@@ -74,6 +77,7 @@ export function addBench(program: Command): void {
     .option('--num-gpu-batches <n>', 'GPU batches that share one read of the weights', wholeNumber(1))
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
     .option('--no-overlap', 'read and compute in turn')
+    .option('--no-sharing', 'compute common beginnings, and equal prompts, once for each')
     .option('--policy <file>', 'auto, or a JSON file with values of a policy', 'auto')
     .option('--trace <file>', 'write the time of every step, for chrome://tracing or Perfetto')
     .option('--repeat <n>', 'run so many times and report the median', wholeNumber(1), 1)
@@ -117,7 +121,11 @@ function storeBits({ hostMemory, weightBits, dummyWeights }: BenchFlags): Weight
   return weightBits ?? (hostMemory !== undefined || dummyWeights ? DEFAULT_WEIGHT_BITS : undefined);
 }
 
-function refuseContradictions({ prompts, promptLen, genLen, mixedLengths, trace, repeat }: BenchFlags): void {
+function refuseContradictions(flags: BenchFlags): void {
+  const { prompts, promptLen, sharedPrefix, genLen, mixedLengths, trace, repeat } = flags;
+  if (prompts !== undefined && sharedPrefix !== undefined) {
+    throw new InputError('--prompts and --shared-prefix exclude each other; give one');
+  }
   if (prompts !== undefined && promptLen !== undefined) {
     throw new InputError('--prompts and --prompt-len exclude each other; give one');
   }
@@ -141,6 +149,7 @@ function engineOptions(
     backend: 'onnx',
     device: flags.device,
     overlap: flags.overlap,
+    sharing: flags.sharing,
     policy,
     contextTokens: longestOf(requests),
     cacheDir: cacheDirectory(),

@@ -206,18 +206,13 @@ export class GpuBatch {
     await attendGenerated(backend, this.config, cached, generated, projection, { into, firstRow, window });
   }
 
-  /** Seats the newcomers that go on, and lets everyone leave who has finished. Returns those who left. */
-  async settle(rows: SweepRows): Promise<Sequence[]> {
+  /** Seats the newcomers that go on, and lets everyone leave who has finished. */
+  async settle(rows: SweepRows): Promise<void> {
     this.prefixes?.settle(rows.keeps);
-    const left: Sequence[] = [];
-    for (const { sequence } of rows.newcomers) {
-      if (sequence.kind === 'generate') this.live.push(sequence);
-      else left.push(sequence);
-    }
+    for (const { sequence } of seated(rows)) this.live.push(sequence as GenerateSequence);
     for (let slot = this.live.length - 1; slot >= 0; slot--) {
       const sequence = this.live[slot]!;
       if (!sequence.finished) continue;
-      left.push(sequence);
       const last = this.live.pop()!;
       if (last === sequence) continue;
       this.live[slot] = last;
@@ -225,7 +220,6 @@ export class GpuBatch {
       await this.cache.move(this.live.length, slot, last.length - 1);
     }
     await this.cache.trim(this.live.length, Math.max(0, ...this.live.map(({ length }) => length)));
-    return left;
   }
 
   private seat(sequence: GenerateSequence, slot: number): Seat {

@@ -34,12 +34,15 @@ export interface LoopCheckpoint {
   giveUp(seats: readonly Seat[]): Promise<void>;
 }
 
+/** After a sweep, of this call. */
+export type LoopProgress = Pick<EngineProgress, 'promptTokens' | 'generatedTokens' | 'live'>;
+
 export interface LoopOptions {
   readonly policy: Policy;
   readonly memory: RunMemory;
   readonly trace: Trace;
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: EngineProgress) => void) | undefined;
+  readonly onProgress?: ((progress: LoopProgress) => void) | undefined;
   readonly checkpoint?: LoopCheckpoint | undefined;
   /** Whether rows of common beginnings are computed once. */
   readonly sharing: boolean;
@@ -63,7 +66,7 @@ export async function runLoop(
   options: LoopOptions,
 ): Promise<void> {
   const queue = sequences.filter((sequence) => sequence.kind === 'score' || !sequence.finished);
-  const counts = { finished: sequences.length - queue.length, promptTokens: 0, generatedTokens: 0 };
+  const counts = { promptTokens: 0, generatedTokens: 0 };
   const { policy, memory, trace, checkpoint } = options;
   const kv = openKvCaches(config, policy, memory, trace);
   const activations = openActivations(config, policy, memory, trace);
@@ -86,12 +89,12 @@ export async function runLoop(
         counts.promptTokens += rows.promptRows;
         counts.generatedTokens +=
           rows.live + rows.newcomers.filter(({ sequence }) => sequence.kind === 'generate').length;
-        counts.finished += (await batch.settle(rows)).length;
+        await batch.settle(rows);
       }
       const live = batches.reduce((sum, batch) => sum + batch.liveSequences.length, 0);
       trace.sweep(...countRows(cells), (performance.now() - start) / 1000);
       await checkpoint?.afterSweep(seatsOf(batches), counts);
-      options.onProgress?.({ ...counts, total: sequences.length, live });
+      options.onProgress?.({ ...counts, live });
     }
   } catch (error) {
     await compute.rewind();

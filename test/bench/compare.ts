@@ -53,6 +53,13 @@ const comparisons: Readonly<Record<string, Comparison>> = {
     ours: [],
     target: 1.5,
   },
+  'shared-prefix': {
+    what: 'prompts of which 80 % is common, shared, against each computed whole',
+    work: ['--prompt-len', '320', '--shared-prefix', '256', '--gen-len', '8', '--num-sequences', '256'],
+    baseline: ['--no-sharing'],
+    ours: [],
+    target: 3,
+  },
   mixed: {
     what: 'the continuous schedule, against the block schedule, completions of 1 to 128 tokens',
     work: ['--prompt-len', '128', '--mixed-lengths', '1:128', '--num-sequences', '256'],
@@ -69,7 +76,7 @@ const { values, positionals } = parseArgs({
 const [name = '', ...flags] = positionals;
 const comparison = comparisons[name];
 if (!comparison) {
-  const cases = Object.entries(comparisons).map(([known, { what }]) => `  ${known.padEnd(12)} ${what}`);
+  const cases = Object.entries(comparisons).map(([known, { what }]) => `  ${known.padEnd(13)} ${what}`);
   process.stderr.write(`Name a case:\n${cases.join('\n')}\n`);
   process.exit(2);
 }

@@ -55,6 +55,8 @@ async function run(policy: Policy, numSequences: number): Promise<EngineUsage> {
     policy,
     contextTokens,
     offloadDir: join(scratch, 'run'),
+    // Some requests are equal.
+    sharing: false,
   });
   try {
     await engine.run(requestsOf(numSequences));

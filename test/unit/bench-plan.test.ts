@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { benchPlanning, predictBench } from '../../cli/bench-plan.js';
 import { findHardware, machineIdentity, measuredPath } from '../../cli/hardware.js';
+import type { EngineError } from '../../engine/errors.js';
 import { namedShape } from '../../engine/model/named-shapes.js';
 import { anyWidth, formatHardware, type HardwareProfile } from '../../engine/policy/hardware.js';
 import { planMemory } from '../../engine/policy/memory-plan.js';
@@ -86,7 +87,22 @@ describe('the policy of a benchmark', () => {
 
   it('is left to the memory plan where the machine is not measured', async () => {
     expect(benchPlanning(requests)).toBeUndefined();
-    expect(await planPolicy(request)).toEqual(planMemory(request).policy);
+    const prefixBytes = Math.floor(0.04 * request.budgetBytes);
+    const { policy } = planMemory({ ...request, budgetBytes: request.budgetBytes - prefixBytes });
+    expect(await planPolicy(request)).toEqual({ ...policy, prefixBytes });
+  });
+
+  it('keeps no room for common beginnings where the rest needs all', async () => {
+    const least = (budgetBytes: number): number => {
+      try {
+        planMemory({ ...request, budgetBytes });
+        return budgetBytes;
+      } catch (error) {
+        return least(Number((error as EngineError).details.needBytes));
+      }
+    };
+    const budgetBytes = least(1);
+    expect(await planPolicy({ ...request, budgetBytes })).toMatchObject({ prefixBytes: 0 });
   });
 });
 
