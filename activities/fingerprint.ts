@@ -9,7 +9,7 @@ import type { Pipeline } from '../datasets/spec.js';
 import type { EngineSettings } from '../datasets/spec-engine.js';
 import { identityOf } from '../engine/model/identity.js';
 import type { OpenModel } from '../engine/model/open.js';
-import { numericsOf } from '../engine/numerics.js';
+import { kvReadingOf, numericsOf } from '../engine/numerics.js';
 import { DEFAULT_WEIGHT_BITS } from '../engine/offload-store.js';
 
 /** Values by name, such as `model` or `tasks.capitals.wording.text`. */
@@ -23,7 +23,7 @@ export async function identify(pipeline: Pipeline, model: OpenModel, cacheDir: s
   const { work, engine, limit, seed, columns, name } = pipeline;
   const values = new Map<string, string>([
     ['model', model.weights.identity],
-    ['engine numerics', numericsOf(engine.backend, engine.computeBits)],
+    ['engine numerics', engineNumerics(engine)],
     ['limit', limit === null ? 'none' : String(limit)],
     ['seed', String(seed)],
     ['columns', JSON.stringify(columns)],
@@ -41,6 +41,11 @@ export async function identify(pipeline: Pipeline, model: OpenModel, cacheDir: s
     for (const task of tasks) await flatten(task, `tasks.${task.name}`, values, cacheDir);
   }
   return Object.fromEntries([...values].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The arithmetic that a pipeline's engine computes with. */
+export function engineNumerics(engine: EngineSettings): string {
+  return numericsOf(engine.backend, { computeBits: engine.computeBits, ...kvReadingOf(engine) });
 }
 
 /** SHA-256, in hex, over the names and values. */

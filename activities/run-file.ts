@@ -8,9 +8,8 @@ import { InputError } from '../datasets/errors.js';
 import { writeFileAtomic } from '../datasets/files.js';
 import type { Pipeline } from '../datasets/spec.js';
 import { type OpenModel, openModel } from '../engine/model/open.js';
-import { numericsOf } from '../engine/numerics.js';
 import type { RunInput } from './contracts.js';
-import { differences, fingerprintOf, type Identity, identify } from './fingerprint.js';
+import { differences, engineNumerics, fingerprintOf, type Identity, identify } from './fingerprint.js';
 import { engineVersion } from './version.js';
 
 const RUN_FILE_VERSION = 1;
@@ -65,7 +64,7 @@ export async function prepareRunDirectory(options: PrepareOptions): Promise<RunF
       pipeline,
       modelPath,
       modelFacts: factsOf(model, modelPath),
-      engineVersion: engineVersion(numericsOf(pipeline.engine.backend, pipeline.engine.computeBits)),
+      engineVersion: engineVersion(engineNumerics(pipeline.engine)),
       command,
       createdAt: before?.createdAt ?? Date.now(),
     };

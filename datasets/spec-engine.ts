@@ -20,6 +20,10 @@ export interface EngineSettings {
   readonly weightBits?: 4 | 8 | 16 | 32;
   /** Of the products; 8 is faster on a processor with VNNI. */
   readonly computeBits?: 8 | 32;
+  /** Of keys and values in the cache; fewer take less room and change answers. */
+  readonly kvBits?: 4 | 8 | 16 | 32;
+  /** Of the positions that a new token sees, the share whose values it reads. */
+  readonly sparseAttention?: number;
   /** Longest sequence to make room for, prompt and completion together. */
   readonly contextTokens?: number;
 }
@@ -47,6 +51,8 @@ export const engineSchema = z
     offloadDir: z.string().min(1).optional(),
     weightBits: z.literal([4, 8, 16, 32]).optional(),
     computeBits: z.literal([8, 32]).optional(),
+    kvBits: z.literal([4, 8, 16, 32]).optional(),
+    sparseAttention: z.number().gt(0).max(1).optional(),
     contextTokens: count.optional(),
   })
   .prefault({});

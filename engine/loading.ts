@@ -15,6 +15,7 @@ import { openModel } from './model/open.js';
 import { packedTypes } from './model/store.js';
 import { openStore } from './model/store-read.js';
 import type { Tokenizer } from './model/tokenizer.js';
+import { kvReadingOf } from './numerics.js';
 import { offloadDirectory, offloadStoreOf } from './offload-store.js';
 import { planPolicy } from './policy/planned.js';
 import { allOn, checkPolicy, type Policy, residentPolicy } from './policy/policy.js';
@@ -63,7 +64,8 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
   const policy = { ...residentPolicy(wantedOf(options)), ...options.policy };
   checkPolicy(policy, memory.computeTier);
   const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
-  const { config, identity } = weights;
+  const { identity } = weights;
+  const config = opened(weights.config, options);
   if (config.experts && options.computeBits === 8) throw noByteProducts('experts');
   const lease = memory.tiers.cpu.reserve(residentBytes(config), 'the weights');
   const backend = await openBackend(config);
@@ -95,7 +97,8 @@ async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor
   await weights.close();
   const store = await openStore(directory, cacheOf(options));
   try {
-    const { config, identity } = store;
+    const { identity } = store;
+    const config = opened(store.config, options);
     const contextTokens = Math.min(config.maxPositions, options.contextTokens ?? config.maxPositions);
     const wanted = wantedOf(options);
     const bounded = Number.isFinite(tiers[computeTier].capacityBytes);
@@ -164,6 +167,16 @@ async function residentExperts(
   for (let step = 0; step < numSteps(config); step++) layers.push(await load(step));
   const embeddings = async (ids: Int32Array) => gatherRows(layers[0]!.tokens!, ids);
   return streamedCompute(backend, config, { layers, embeddings }, { stream: noStream(), openExperts: noStream });
+}
+
+/** A model with what its options say of the KV cache. @throws BAD_INPUT where they make no sense */
+function opened(config: ModelConfig, options: EngineOptions): ModelConfig {
+  const kv = kvReadingOf(options);
+  const { sparseAttention: share = 1 } = options;
+  if (!(share > 0 && share <= 1)) {
+    throw new EngineError('BAD_INPUT', `sparseAttention: needed a share above 0, at most 1, found ${share}`, { share });
+  }
+  return kv ? { ...config, kv } : config;
 }
 
 function noByteProducts(what: string): EngineError {

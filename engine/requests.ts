@@ -9,7 +9,7 @@ import type { CheckpointOptions, CheckpointStatus } from './checkpoint.js';
 import type { TierName } from './memory/tier.js';
 import type { ModelConfig } from './model/config.js';
 import type { Planning } from './policy/planned.js';
-import type { Policy, ScheduleName, WeightBits } from './policy/policy.js';
+import type { KvBits, Policy, ScheduleName, WeightBits } from './policy/policy.js';
 import type { TraceTotals } from './trace.js';
 
 /** Text is encoded by the model's own tokenizer; ids are taken as they are, and need none. */
@@ -178,6 +178,13 @@ export interface EngineOptions {
    * weights are in memory. Default 32.
    */
   readonly computeBits?: ComputeBits;
+  /**
+   * Of keys and values in the cache: float32, float16, or codes of 8 or 4 bits, which take a fourth or a seventh of the
+   * room and change answers. Default 32.
+   */
+  readonly kvBits?: KvBits;
+  /** Of the positions that a new token sees, the share whose values it reads; from above 0 to 1, the default. */
+  readonly sparseAttention?: number;
   /** Where sums of model files are remembered. */
   readonly cacheDir?: string;
   /** Whether rows of beginnings that requests share, and equal requests, are computed once. Default: true. */

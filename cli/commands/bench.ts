@@ -3,9 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { ComputeBits } from '../../engine/backends/backend.js';
+import { kvReadingOf } from '../../engine/numerics.js';
 import { DEFAULT_WEIGHT_BITS } from '../../engine/offload-store.js';
 import type { Prediction } from '../../engine/policy/plan.js';
-import type { Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
+import type { KvBits, Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
 import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
 import { watchMemory } from '../bench-memory.js';
@@ -20,7 +21,7 @@ import { cacheDirectory, DEFAULT_MODEL } from '../bootstrap.js';
 import { byteSize } from '../bytes.js';
 import { openEngine } from '../engine.js';
 import { interruptible } from '../interrupt.js';
-import { computeBits, weightBits, wholeNumber } from '../options.js';
+import { computeBits, numberBetween, weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
 import { formatBytes } from '../terminal.js';
 
@@ -40,6 +41,8 @@ interface BenchFlags {
   readonly offloadDir?: string;
   readonly weightBits?: WeightBits;
   readonly computeBits?: ComputeBits;
+  readonly kvBits?: KvBits;
+  readonly sparseAttention?: number;
   readonly gpuBatchSize?: number;
   readonly numGpuBatches?: number;
   readonly schedule?: ScheduleName;
@@ -73,6 +76,8 @@ export function addBench(program: Command): void {
     .option('--offload-dir <dir>', 'where they lie (default: in the cache)')
     .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
     .option('--compute-bits <bits>', 'of the products: 32, or 8 where the processor has VNNI', computeBits)
+    .option('--kv-bits <bits>', 'of keys and values in the cache: 4, 8, 16 or 32 (default: 32)', weightBits)
+    .option('--sparse-attention <share>', 'of the positions that a new token sees, those it reads', numberBetween(0, 1))
     .option('--gpu-batch-size <n>', 'sequences computed together, at most', wholeNumber(1))
     .option('--num-gpu-batches <n>', 'GPU batches that share one read of the weights', wholeNumber(1))
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
@@ -108,7 +113,9 @@ async function bench(flags: BenchFlags): Promise<void> {
       const figures = await measure(model, requests, { ...options, ...searched }, flags, signal);
       const weightBits = storeBits(flags);
       const stored = weightBits && { weightBits, hostMemory: flags.hostMemory };
-      const predicted = planning && stored ? predictBench(planning, model, requests, figures.policy, stored) : null;
+      const kv = kvReadingOf(flags);
+      const opened = kv ? { ...model, config: { ...model.config, kv } } : model;
+      const predicted = planning && stored ? predictBench(planning, opened, requests, figures.policy, stored) : null;
       report(model, figures, predicted, flags);
     },
     () => note('stopping'),
@@ -141,6 +148,7 @@ function engineOptions(
   policy: Partial<Policy>,
   flags: BenchFlags,
 ): EngineOptions {
+  const { kvBits, sparseAttention } = flags;
   const { threads, computeBits, gpuBatchSize, numGpuBatches, schedule, hostMemory, diskMemory, offloadDir } = flags;
   // Random weights are those of a store; without a budget it is in memory as it is.
   const bits = flags.weightBits ?? (flags.dummyWeights ? DEFAULT_WEIGHT_BITS : undefined);
@@ -156,6 +164,8 @@ function engineOptions(
     timeline: flags.trace !== undefined,
     ...(threads !== undefined && { threads }),
     ...(computeBits !== undefined && { computeBits }),
+    ...(kvBits !== undefined && { kvBits }),
+    ...(sparseAttention !== undefined && { sparseAttention }),
     ...(gpuBatchSize !== undefined && { gpuBatchSize }),
     ...(numGpuBatches !== undefined && { numGpuBatches }),
     ...(schedule !== undefined && { schedule }),

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { ComputeBits } from '../../engine/backends/backend.js';
-import type { ScheduleName, WeightBits } from '../../engine/policy/policy.js';
+import type { KvBits, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { EngineOptions, GenerateRequest, GenerateResult, Prompt } from '../../engine/requests.js';
 import { byteSize } from '../bytes.js';
 import { chatPrompt } from '../chat.js';
@@ -35,6 +35,8 @@ interface GenerateFlags {
   readonly offloadDir?: string;
   readonly weightBits?: WeightBits;
   readonly computeBits?: ComputeBits;
+  readonly kvBits?: KvBits;
+  readonly sparseAttention?: number;
   readonly schedule?: ScheduleName;
   readonly overlap: boolean;
   readonly contextTokens?: number;
@@ -64,6 +66,8 @@ export function addGenerate(program: Command): void {
     .option('--offload-dir <dir>', 'where an offload store is made (default: in the cache)')
     .option('--weight-bits <bits>', 'of weights in the offload store: 4, 8, 16 or 32 (default: 16)', weightBits)
     .option('--compute-bits <bits>', 'of the products: 32, or 8 where the processor has VNNI', computeBits)
+    .option('--kv-bits <bits>', 'of keys and values in the cache: 4, 8, 16 or 32 (default: 32)', weightBits)
+    .option('--sparse-attention <share>', 'of the positions that a new token sees, those it reads', numberBetween(0, 1))
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
     .option('--no-overlap', 'read and compute in turn')
     .option('--context-tokens <n>', 'longest prompt and completion together to plan memory for', wholeNumber(1))
@@ -102,6 +106,7 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
 
 function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
   const { backend, overlap, threads, hostMemory, offloadDir, weightBits, computeBits, schedule, contextTokens } = flags;
+  const { kvBits, sparseAttention } = flags;
   return {
     model,
     backend,
@@ -111,6 +116,8 @@ function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
     ...(offloadDir !== undefined && { offloadDir }),
     ...(weightBits !== undefined && { weightBits }),
     ...(computeBits !== undefined && { computeBits }),
+    ...(kvBits !== undefined && { kvBits }),
+    ...(sparseAttention !== undefined && { sparseAttention }),
     ...(schedule !== undefined && { schedule }),
     ...(contextTokens !== undefined && { contextTokens }),
   };

@@ -3,8 +3,7 @@ import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
 import type { PackedType } from '../../engine/memory/packed.js';
 import type { HardwareProfile } from '../../engine/policy/hardware.js';
-import type { KvBits } from '../../engine/policy/memory-use.js';
-import type { ScheduleName, WeightBits } from '../../engine/policy/policy.js';
+import type { KvBits, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { SearchRequest } from '../../engine/policy/search.js';
 import { byteSize } from '../bytes.js';
 import { findHardware } from '../hardware.js';
@@ -105,7 +104,7 @@ function requestOf({ config, workload, engine }: PlanWork, profile: HardwareProf
   const onGpu = profile.computeTier === 'gpu';
   const weights = typeOf[flags.weightBits ?? engine.weightBits ?? 16];
   const schedule = flags.schedule ?? engine.schedule;
-  const kv = flags.kvBits ?? (onGpu ? 16 : 32);
+  const kv = flags.kvBits ?? engine.kvBits ?? (onGpu ? 16 : 32);
   return {
     config,
     profile,
@@ -122,7 +121,7 @@ function requestOf({ config, workload, engine }: PlanWork, profile: HardwareProf
     // Fewer bits change answers, so they are shown and not chosen.
     otherWeightTypes: flags.weightBits === undefined ? ['int8', 'int4'] : [],
     // On a cpu the engine computes with 32 bits alone.
-    otherKvBits: onGpu && flags.kvBits === undefined ? [8, 4] : [],
+    otherKvBits: flags.kvBits === undefined && engine.kvBits === undefined ? [8, 4] : [],
     ...(gpuBatchSize !== undefined && { gpuBatchSize }),
     ...(numGpuBatches !== undefined && { numGpuBatches }),
   };

@@ -20,7 +20,10 @@ export type HeadNorms = Pick<LayerWeights, 'queryNorm' | 'keyNorm'>;
 /** Tokens of one block of the KV cache. */
 export const KV_BLOCK_TOKENS = 32;
 
-/** Keys and values of KV_BLOCK_TOKENS positions of every slot, each (slots, numKvHeads, KV_BLOCK_TOKENS, headDim). */
+/**
+ * Keys and values of KV_BLOCK_TOKENS positions of every slot, each (slots, numKvHeads, KV_BLOCK_TOKENS, headDim) in the form
+ * that the model is opened with (`memory/kv-form.ts`).
+ */
 export interface KvBlock {
   readonly key: Float32Array;
   readonly value: Float32Array;

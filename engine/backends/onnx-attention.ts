@@ -3,12 +3,13 @@
  *
  * `rows`, `keys` and `slots` are sizes known at run time only.
  */
-import { attentionScale } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
-import { KV_BLOCK_TOKENS } from './backend.js';
+import { KV_BLOCK_TOKENS, MASKED } from './backend.js';
 import { GraphBuilder } from './onnx-graph.js';
-import { MICROSOFT, softcapped } from './onnx-layers.js';
+import { kvInput, scaledProduct } from './onnx-kv.js';
+import { softcapped } from './onnx-layers.js';
+import { isSparse, keepLargestNode } from './sparse-attention.js';
 
 /** Rows of one sequence attend to rows of the same sequence. */
 export function attendRowsGraph(config: ModelConfig): Uint8Array {
@@ -49,20 +50,21 @@ export function attendCacheGraph(config: ModelConfig, numBlocks: number): Uint8A
   const mask = graph.input('mask', 'float32', ['slots', 1, 1, numBlocks * KV_BLOCK_TOKENS]);
   const [query] = graph.split(queries, 1, numHeads * headDim, numKvHeads * headDim) as [string];
   const q = graph.reshape(query, -1, numKvHeads, numHeads / numKvHeads, headDim);
-  const block = (name: string) => graph.input(name, 'float32', ['slots', numKvHeads, KV_BLOCK_TOKENS, headDim]);
+  const block = (name: string) => kvInput(graph, config, name);
+  const lastKept = () => graph.input('lastKept', 'int64', ['slots', numKvHeads, numHeads / numKvHeads, 1]);
   const indexes = Array.from({ length: numBlocks }, (_, i) => i);
-  const scores = indexes.map((i) => scaledScores(graph, config, q, block(`key${i}`)));
+  const scores = indexes.map((i) => softcapped(graph, block(`key${i}`).scores(q), config.attention?.softcap));
   const all = numBlocks > 1 ? graph.node('Concat', scores, { axis: 3 }) : scores[0]!;
-  const weights = graph.node('Softmax', [graph.node('Add', [all, mask])], { axis: -1 });
+  const masked = graph.node('Add', [all, mask]);
+  const kept = isSparse(config) ? keepLargestNode(graph, masked, lastKept(), MASKED) : masked;
+  const weights = graph.node('Softmax', [kept], { axis: -1 });
   const parts = numBlocks > 1 ? graph.split(weights, 3, ...indexes.map(() => KV_BLOCK_TOKENS)) : [weights];
-  const mixed = parts.map((part, i) => graph.node('MatMul', [part, block(`value${i}`)]));
+  const mixed = parts.map((part, i) => block(`value${i}`).mix(part));
   const sum = mixed.reduce((a, b) => graph.node('Add', [a, b]));
   graph.output('attended', graph.reshape(sum, -1, numHeads * headDim), 'float32', ['slots', numHeads * headDim]);
   return graph.build();
 }
 
 function scaledScores(graph: GraphBuilder, config: ModelConfig, query: string, key: string): string {
-  const alpha = { float: attentionScale(config) };
-  const scores = graph.node('FusedMatMul', [query, key], { transB: 1, alpha }, MICROSOFT);
-  return softcapped(graph, scores, config.attention?.softcap);
+  return softcapped(graph, scaledProduct(graph, config, query, key), config.attention?.softcap);
 }

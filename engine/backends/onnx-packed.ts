@@ -9,7 +9,8 @@ import type { PackedMatrix } from '../memory/packed.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { Dimension, ElementType, GraphBuilder } from './onnx-graph.js';
 
-const FLOAT32 = 1;
+/** Of a Cast. */
+export const FLOAT32 = 1;
 
 /** How a matrix is stored: what a graph has to know of it. */
 export type PackedForm = PackedMatrix['type'] | 'int8 padded' | 'int4 padded';

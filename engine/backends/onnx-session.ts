@@ -71,8 +71,11 @@ export function layerFeeds(weights: LayerWeights, names: readonly TensorName[]) 
 }
 
 export function matrixFeeds(name: string, matrix: PackedMatrix): Feeds {
-  const entries = Object.entries(packedFeeds(name, matrix));
-  return Object.fromEntries(entries.map(([key, feed]) => [key, tensorOf(feed)]));
+  return tensorsOf(packedFeeds(name, matrix));
+}
+
+export function tensorsOf(feeds: Record<string, PackedFeed>): Feeds {
+  return Object.fromEntries(Object.entries(feeds).map(([key, feed]) => [key, tensorOf(feed)]));
 }
 
 /**

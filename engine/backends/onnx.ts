@@ -14,6 +14,7 @@ import { KV_BLOCK_TOKENS } from './backend.js';
 import { attendCacheGraph, attendRowsGraph } from './onnx-attention.js';
 import { requireExactBytes } from './onnx-exact.js';
 import { HEAD_NORMS, keepLayer } from './onnx-kept.js';
+import { kvFeeds } from './onnx-kv.js';
 import * as graphs from './onnx-layers.js';
 import { packedForm } from './onnx-packed.js';
 import {
@@ -25,10 +26,12 @@ import {
   matrixFeeds,
   rowFeeds,
   Sessions,
+  tensorsOf,
   vector,
 } from './onnx-session.js';
 import { openSteps } from './onnx-steps.js';
 import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
+import { isSparse, keptPositions } from './sparse-attention.js';
 
 /** Rows of one call of the head, whose logits are as wide as the vocabulary. */
 const HEAD_TILE = 64;
@@ -41,7 +44,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
   if (computeBits === 8) await requireExactBytes(sessions);
   return {
     name: 'onnx',
-    numerics: numericsOf('onnx', computeBits),
+    numerics: numericsOf('onnx', { computeBits, ...config.kv }),
 
     keep: (layer, weights) => keepLayer(config, layer, weights, { sessions, steps: keptSteps, computeBits }),
 
@@ -126,6 +129,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
         queries: float(queries, [slots, queryKeyWidth]),
         mask: float(mask, [slots, 1, 1, blocks.length * KV_BLOCK_TOKENS]),
         ...blockFeeds(config, blocks, slots),
+        ...(isSparse(config) && { lastKept: lastKept(config, mask, slots) }),
       });
       return floats(outputs.attended!);
     },
@@ -139,16 +143,20 @@ function targetFeeds({ targets }: HeadRequest, tile: RowTile): Feeds {
   return { targets: longs(takeTile(targets.ids, targets.perRow, tile), [computedRows(tile), targets.perRow]) };
 }
 
-/** The first `slots` slots of each block: slots are outermost, so a prefix is contiguous. */
 function blockFeeds(config: ModelConfig, blocks: readonly KvBlock[], slots: number): Feeds {
-  const shape = [slots, config.numKvHeads, KV_BLOCK_TOKENS, config.headDim];
-  const size = shape.reduce((a, b) => a * b);
   const feeds: Feeds = {};
   blocks.forEach(({ key, value }, i) => {
-    feeds[`key${i}`] = float(key.subarray(0, size), shape);
-    feeds[`value${i}`] = float(value.subarray(0, size), shape);
+    Object.assign(feeds, tensorsOf(kvFeeds(config, `key${i}`, key, slots)));
+    Object.assign(feeds, tensorsOf(kvFeeds(config, `value${i}`, value, slots)));
   });
   return feeds;
+}
+
+/** For each query head. */
+function lastKept({ numHeads, numKvHeads, kv }: ModelConfig, mask: Float32Array, slots: number): Feeds[string] {
+  const kept = keptPositions(mask, slots, kv!.share!);
+  const perHead = kept.flatMap((count) => Array<number>(numHeads).fill(count - 1));
+  return longs(perHead, [slots, numKvHeads, numHeads / numKvHeads, 1]);
 }
 
 function emptyHead(rows: number, request: HeadRequest, vocabSize: number): HeadResult {

@@ -4,6 +4,7 @@
  * It is the oracle that every other backend is compared with; nothing here is tuned.
  */
 
+import { readKv } from '../memory/kv-form.js';
 import { type PackedMatrix, widen } from '../memory/packed.js';
 import { attentionScale } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
@@ -20,15 +21,16 @@ import type {
   LayerWeights,
   Projection,
 } from './backend.js';
-import { KV_BLOCK_TOKENS } from './backend.js';
+import { KV_BLOCK_TOKENS, MASKED } from './backend.js';
 import { activate, normalise, product, softcapped, softmax } from './formulas.js';
 import { type RotaryTables, rotaryByLayer } from './rotary.js';
+import { isSparse, keepLargest, keptPositions } from './sparse-attention.js';
 
 export async function openReference(config: ModelConfig, { computeBits }: BackendOptions): Promise<Backend> {
   const rotary = rotaryByLayer(config);
   return {
     name: 'reference',
-    numerics: numericsOf('reference', computeBits),
+    numerics: numericsOf('reference', { computeBits, ...config.kv }),
     keep: async (layer, weights) => ({
       project: async (hidden, positions) => project(config, weights, hidden, positions, rotary(layer)),
       finish: async (hidden, attended) => finish(config, weights, hidden, attended),
@@ -102,6 +104,7 @@ function attendHead(
   value: (index: number) => Float32Array,
   mask: Float32Array,
   out: Float32Array,
+  kept = count,
 ): void {
   const scale = attentionScale(config);
   const scores = new Float64Array(count);
@@ -111,6 +114,7 @@ function attendHead(
     for (let i = 0; i < query.length; i++) dot += query[i]! * k[i]!;
     scores[index] = softcapped(dot * scale, config.attention?.softcap) + mask[index]!;
   }
+  if (kept < count) keepLargest(scores, kept, MASKED);
   softmax(scores);
   const sums = new Float64Array(out.length);
   for (let index = 0; index < count; index++) {
@@ -162,13 +166,13 @@ function attendCache(
   const width = queryKeySize(config);
   const count = blocks.length * KV_BLOCK_TOKENS;
   const out = new Float32Array(slots * numHeads * headDim);
+  const kept = isSparse(config) ? keptPositions(mask, slots, config.kv!.share!) : undefined;
   for (let slot = 0; slot < slots; slot++) {
     for (let head = 0; head < numHeads; head++) {
       const kvHead = Math.floor((head * numKvHeads) / numHeads);
       const cached = (part: 'key' | 'value') => (position: number) => {
-        const row = (slot * numKvHeads + kvHead) * KV_BLOCK_TOKENS + (position % KV_BLOCK_TOKENS);
-        const data = blocks[Math.floor(position / KV_BLOCK_TOKENS)]![part];
-        return data.subarray(row * headDim, (row + 1) * headDim);
+        const block = blocks[Math.floor(position / KV_BLOCK_TOKENS)]![part];
+        return readKv(config, block, { slot, head: kvHead, row: position % KV_BLOCK_TOKENS });
       };
       attendHead(
         config,
@@ -178,6 +182,7 @@ function attendCache(
         cached('value'),
         mask.subarray(slot * count, (slot + 1) * count),
         out.subarray((slot * numHeads + head) * headDim, (slot * numHeads + head + 1) * headDim),
+        kept?.[slot],
       );
     }
   }

@@ -1,12 +1,13 @@
 /**
  * The shape of the KV cache: blocks of KV_BLOCK_TOKENS positions of all slots of a GPU batch, for every layer.
  *
- * Keys and values of a block are each (slots, numKvHeads, KV_BLOCK_TOKENS, headDim), as attention reads them. Live sequences
+ * Keys and values of a block are each (slots, numKvHeads, KV_BLOCK_TOKENS, headDim), in the form that `kv-form.ts` knows. Live sequences
  * occupy slots 0..n-1, so any range of slots is contiguous.
  */
 import { KV_BLOCK_TOKENS, type KvBlock, MASKED, type Projection } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
+import { kvRowUnits, kvWriter } from './kv-form.js';
 import type { Fractions } from './placement.js';
 
 /** Blocks that hold so many positions. */
@@ -14,9 +15,9 @@ export function blocksFor(length: number): number {
   return Math.ceil(length / KV_BLOCK_TOKENS);
 }
 
-/** Values that one slot has among a block's keys; as many among its values. */
+/** Float32 units that one slot has among a block's keys; as many among its values. */
 export function slotValues(config: ModelConfig): number {
-  return valueSize(config) * KV_BLOCK_TOKENS;
+  return config.numKvHeads * KV_BLOCK_TOKENS * kvRowUnits(config);
 }
 
 /** Bytes of a slot's keys in one block; its values take as many. */
@@ -61,19 +62,16 @@ export interface RowTarget {
 /** Writes rows [start, end) of a projection to consecutive positions of one slot. */
 export function putRows(config: ModelConfig, blocks: readonly KvBlock[], rows: Projection, target: RowTarget): void {
   const { headDim, numHeads, numKvHeads } = config;
+  const write = kvWriter(config);
   const [keyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   const { slot, position, start, end } = target;
   for (let row = start; row < end; row++) {
     const at = position + row - start;
     const { key, value } = blocks[Math.floor(at / KV_BLOCK_TOKENS)]!;
     for (let head = 0; head < numKvHeads; head++) {
-      const into = ((slot * numKvHeads + head) * KV_BLOCK_TOKENS + (at % KV_BLOCK_TOKENS)) * headDim;
-      const keyFrom = row * keyWidth + (numHeads + head) * headDim;
-      const valueFrom = row * valueWidth + head * headDim;
-      for (let i = 0; i < headDim; i++) {
-        key[into + i] = rows.queryKey[keyFrom + i]!;
-        value[into + i] = rows.value[valueFrom + i]!;
-      }
+      const place = { slot, head, row: at % KV_BLOCK_TOKENS };
+      write(key, place, rows.queryKey, row * keyWidth + (numHeads + head) * headDim);
+      write(value, place, rows.value, row * valueWidth + head * headDim);
     }
   }
 }

@@ -1,9 +1,11 @@
 /**
- * Keys and values of some positions of one sequence, by themselves: (layer, keys then values, numKvHeads, positions,
- * headDim), so that what lies together in a cache's block stays together.
+ * Keys and values of some positions of one sequence, by themselves: (layer, keys then values, numKvHeads, plane, positions,
+ * units), so that what lies together in a cache's block stays together.
  */
 import { KV_BLOCK_TOKENS, type KvBlock } from '../backends/backend.js';
 import type { ModelConfig } from '../model/config.js';
+import { kvPlanes, kvRowUnits } from './kv-form.js';
+import { slotValues } from './kv-layout.js';
 
 /** Positions [from, to) of one slot on one layer. */
 export interface RecordRange {
@@ -13,9 +15,9 @@ export interface RecordRange {
   readonly to: number;
 }
 
-/** Values of one position, on all layers. */
-export function recordValues({ numLayers, numKvHeads, headDim }: ModelConfig): number {
-  return 2 * numLayers * numKvHeads * headDim;
+/** Float32 units of one position, on all layers. */
+export function recordValues(config: ModelConfig): number {
+  return 2 * config.numLayers * config.numKvHeads * kvRowUnits(config);
 }
 
 /** Bytes of one position, on all layers. */
@@ -34,8 +36,9 @@ export function copyRecords(
   { layer, slot, from, to }: RecordRange,
   records: Float32Array,
 ): void {
-  const { numKvHeads, headDim } = config;
-  const headValues = (to - from) * headDim;
+  const { numKvHeads } = config;
+  const [planes, rowUnits] = [kvPlanes(config), kvRowUnits(config)];
+  const slotStart = slot * slotValues(config);
   for (let position = from; position < to; ) {
     const { key, value } = blocks[Math.floor(position / KV_BLOCK_TOKENS)]!;
     const row = position % KV_BLOCK_TOKENS;
@@ -43,10 +46,14 @@ export function copyRecords(
     for (let part = 0; part < 2; part++) {
       const data = part === 0 ? key : value;
       for (let head = 0; head < numKvHeads; head++) {
-        const inBlock = ((slot * numKvHeads + head) * KV_BLOCK_TOKENS + row) * headDim;
-        const at = ((2 * layer + part) * numKvHeads + head) * headValues + (position - from) * headDim;
-        if (what === 'take') records.set(data.subarray(inBlock, inBlock + rows * headDim), at);
-        else data.set(records.subarray(at, at + rows * headDim), inBlock);
+        let planeAt = ((2 * layer + part) * numKvHeads + head) * (to - from) * rowUnits;
+        for (const { start, units } of planes) {
+          const inBlock = slotStart + start + (head * KV_BLOCK_TOKENS + row) * units;
+          const at = planeAt + (position - from) * units;
+          if (what === 'take') records.set(data.subarray(inBlock, inBlock + rows * units), at);
+          else data.set(records.subarray(at, at + rows * units), inBlock);
+          planeAt += (to - from) * units;
+        }
       }
     }
     position += rows;

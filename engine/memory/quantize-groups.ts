@@ -45,7 +45,7 @@ export function codeOf(value: number, min: number, scale: number, levels: number
 }
 
 /** Smallest float16 above zero. */
-const FLOAT16_MIN = 2 ** -24;
+export const FLOAT16_MIN = 2 ** -24;
 
 /** Adding and taking away 1.5 · 2^52 rounds a double to a whole number, ties to even. */
 const ROUNDER = 6755399441055744;

@@ -64,6 +64,16 @@ export interface Experts {
 /** `gelu` by the error function, `geluTanh` by its approximation. */
 export type Activation = 'silu' | 'relu' | 'gelu' | 'geluTanh';
 
+/**
+ * How decoding keeps and reads keys and values. Not the model's: chosen when it is opened, and answers depend on it.
+ */
+export interface KvReading {
+  /** Of each key and value in the cache; float32 unless given. */
+  readonly bits?: 16 | 8 | 4;
+  /** Of the positions that a new token sees, those whose values it reads: the most probable ones (FlexGen §5). */
+  readonly share?: number;
+}
+
 export interface ModelConfig {
   readonly family: string;
   readonly numLayers: number;
@@ -94,6 +104,7 @@ export interface ModelConfig {
   readonly logitSoftcap?: number;
   /** Which products add a bias. */
   readonly bias: { readonly qkv: boolean; readonly output: boolean; readonly ffn: boolean };
+  readonly kv?: KvReading;
   /** The head reads the embedding table. */
   readonly tiedEmbeddings: boolean;
   readonly bosTokenId: number | undefined;

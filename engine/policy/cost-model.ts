@@ -118,7 +118,7 @@ function attentionSeconds(
   tier: 'gpu' | 'cpu',
 ): number {
   const rate = profile.attention.cacheBytesPerSecond[tier] ?? profile.attention.cacheBytesPerSecond.cpu!;
-  return (kvScale(choice.kvBits) * group.cachedBlocks * kvSlotBytes(config, 1)) / rate;
+  return (kvScale(config, choice.kvBits) * group.cachedBlocks * kvSlotBytes(config, 1)) / rate;
 }
 
 /** The curves of a form of weights, or those of the nearest wider form and what widening to it takes. */
@@ -144,7 +144,7 @@ function movedBytes({ config, profile }: CostCase, choice: Choice, group: SweepG
   const { computeTier } = profile;
   const { promptRows, decodeRows, newcomers, cachedBlocks } = group;
   const rows = promptRows + decodeRows;
-  const scale = kvScale(choice.kvBits);
+  const scale = kvScale(config, choice.kvBits);
   const weights = weightBytes(config)[choice.weightType];
   const cached = scale * cachedBlocks * kvSlotBytes(config, 1);
   // A row that is written takes its block with it.

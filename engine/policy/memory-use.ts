@@ -2,19 +2,16 @@
  * What each tier must hold, as a quantity that is linear in the shares: made of the functions by which the engine itself
  * plans, places and accounts, so that what is planned for fits.
  */
-import { blocksFor, kvSlotBytes } from '../memory/kv-layout.js';
+import { blocksFor, kvSlotBytes, slotBytes } from '../memory/kv-layout.js';
 import { stagedBlockBytes } from '../memory/kv-staging.js';
-import { type PackedType, packedRowBytes } from '../memory/packed.js';
+import type { PackedType } from '../memory/packed.js';
 import type { TierName } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { packedTypes, planStore, type StoreFormat } from '../model/store.js';
 import { constant, type Linear, plus, times } from './linear-program.js';
 import { planMemory, streamBufferBytes, streamedBytes } from './memory-plan.js';
 import { share, type TierUse } from './placement-program.js';
-import { allOn, type ScheduleName } from './policy.js';
-
-/** Of keys and values; 32 is what the engine computes with. */
-export type KvBits = 32 | 16 | 8 | 4;
+import { allOn, type KvBits, type ScheduleName } from './policy.js';
 
 /** Everything that is chosen beside the shares. */
 export interface Choice {
@@ -92,14 +89,13 @@ export function elsewhere(placed: 'weights' | 'kv' | 'activations', computeTier:
   return plus(...others.map((tier) => share(placed, tier)));
 }
 
-/** Bytes of keys and values beside those of float32. */
-export function kvScale(bits: KvBits): number {
-  const type: Readonly<Record<KvBits, PackedType>> = { 32: 'float32', 16: 'float16', 8: 'int8', 4: 'int4' };
-  return packedRowBytes(type[bits], 1) / packedRowBytes('float32', 1);
+/** Bytes of keys and values beside those that the model is opened with. */
+export function kvScale(config: ModelConfig, bits: KvBits): number {
+  return bits === 32 ? 1 : slotBytes({ ...config, kv: { bits } }) / slotBytes(config);
 }
 
 function kvBytes({ config, contextTokens }: MemoryCase, { gpuBatchSize, numGpuBatches, kvBits }: Choice) {
-  const scale = kvScale(kvBits);
+  const scale = kvScale(config, kvBits);
   return {
     home: scale * numGpuBatches * gpuBatchSize * kvSlotBytes(config, contextTokens),
     staged: scale * blocksFor(contextTokens) * stagedBlockBytes(config, gpuBatchSize),

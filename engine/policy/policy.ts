@@ -6,6 +6,8 @@ import type { Fractions } from '../memory/placement.js';
 import type { TierName } from '../memory/tier.js';
 
 export type WeightBits = 32 | 16 | 8 | 4;
+/** Of keys and values in the cache. */
+export type KvBits = 32 | 16 | 8 | 4;
 export type ScheduleName = 'continuous' | 'block';
 
 export interface Policy {

@@ -6,10 +6,10 @@ import { EngineError } from '../errors.js';
 import type { PackedType } from '../memory/packed.js';
 import type { TierName } from '../memory/tier.js';
 import type { Solve } from './linear-program.js';
-import { type Choice, fixedUse, type KvBits } from './memory-use.js';
+import { type Choice, fixedUse } from './memory-use.js';
 import { neededBytes } from './placement-program.js';
 import { memoryCase, type Plan, type PlanCase, planChoice, problemOf, rankChoice } from './plan.js';
-import type { ScheduleName } from './policy.js';
+import type { KvBits, ScheduleName } from './policy.js';
 
 export interface SearchRequest extends PlanCase {
   /** What may be chosen; of one, there is no choice. */
