@@ -7,15 +7,19 @@ import type { AnswerRow, Ask, PromptRow } from '../datasets/rows.js';
 import { readManifest, readShard } from '../datasets/shard.js';
 import type { HardwareProfile } from '../engine/policy/hardware.js';
 import type { Planning } from '../engine/policy/planned.js';
+import type { StepComparison } from '../engine/policy/steps.js';
 import type { Engine, EngineOptions, EngineProgress } from '../engine/requests.js';
+import { totalsBetween } from '../engine/trace.js';
 import { type Claim, claimShard, removeClaims } from './claim.js';
 import type { DeviceActivities, ShardHeartbeat, ShardInput, ShardOutcome } from './contracts.js';
 import { withDeviceTurn } from './device-turn.js';
 import { openEnginePool } from './engine-pool.js';
+import { compareSteps, type Expecting, expectationOf, keepSteps } from './expectation.js';
 import { explainingFailures } from './failures.js';
 import { withHeartbeat } from './heartbeat.js';
 import { partPath } from './parts.js';
 import { replaced } from './plan.js';
+import { readPolicy } from './policy-file.js';
 import { newsOf, notesOf, recoveredOf } from './recovery.js';
 import { answersOf, requestOf } from './rows.js';
 import { type RunFile, readRunFile } from './run-file.js';
@@ -28,6 +32,8 @@ export interface DeviceOptions {
   readonly report?: ((line: string) => void) | undefined;
   /** This machine, where it is measured: policies are then searched for it. */
   readonly hardware?: () => HardwareProfile | undefined;
+  /** Told what a shard took beside what was to be expected, where that is known. */
+  readonly onCompared?: (comparison: StepComparison) => void;
 }
 
 export interface Device {
@@ -36,9 +42,17 @@ export interface Device {
   close(): Promise<void>;
 }
 
-export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOptions): Device {
+export function openDevice({ openEngine, lockPath, report, hardware, onCompared }: DeviceOptions): Device {
   const pool = openEnginePool(openEngine);
   let planned: { readonly fingerprint: string; readonly planning: Planning | undefined } | undefined;
+
+  let announced: Planning | undefined;
+
+  /** Undefined where nothing can be expected: the machine is not measured, or not for such products. */
+  function expectingOf({ pipeline }: RunFile, info: Engine['info']): Expecting | undefined {
+    const profile = pipeline.engine.computeBits === 8 ? undefined : hardware?.();
+    return profile && { profile, settings: pipeline.engine, info };
+  }
 
   /** Of the first shard of a run that comes here: another policy for each would open the model anew for each. */
   function planningOf(fingerprint: string, rows: readonly PromptRow[], ask: Ask): Planning | undefined {
@@ -67,6 +81,7 @@ export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOpt
     const signal = cancellationSignal();
     const began: { at?: number } = {};
     let progress: EngineProgress | undefined;
+    let compared: StepComparison | undefined;
     const requests = asked.map((row) => requestOf(row, shard.ask));
     const name = `${shard.task}, shard ${shard.index + 1}`;
     const onProgress = (latest: EngineProgress) => {
@@ -77,9 +92,23 @@ export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOpt
     const results = await withHeartbeat(
       () =>
         withDeviceTurn({ path: lockPath, signal, report: (line) => report?.(`${name}: ${line}`) }, () =>
-          pool.use(engineOptions(file, planning), (engine) => {
+          pool.use(engineOptions(file, planning), async (engine) => {
+            const expecting = expectingOf(file, engine.info);
+            if (expecting && planning && planning !== announced && shard.ask.kind === 'generate')
+              report?.(expectedLine(expecting, planning.work));
+            announced = planning;
+            const before = await engine.usage();
             began.at = performance.now();
-            return engine.run(requests, { signal, onProgress, checkpoint: { directory, fencingToken } });
+            const answered = await engine.run(requests, {
+              signal,
+              onProgress,
+              checkpoint: { directory, fencingToken },
+            });
+            const took = secondsSince(began.at);
+            const isWhole = shard.ask.kind === 'generate' && progress?.checkpoint?.recovery === undefined;
+            const totals = totalsBetween(before, await engine.usage());
+            compared = expecting && isWhole ? compareSteps(expecting, requests.length, totals, took) : undefined;
+            return answered;
           }),
         ),
       () => heartbeatDetails(shard, rows.length - asked.length, { progress, claim, seconds: secondsSince(began.at) }),
@@ -91,6 +120,10 @@ export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOpt
     const { engineVersion, pipeline } = file;
     const types = readManifest(run.runDir)?.columnTypes ?? {};
     const { columns } = pipeline;
+    if (compared) {
+      claim.write(() => keepSteps(run.runDir, shard.index, compared!));
+      onCompared?.(compared);
+    }
     claim.write(() =>
       writePart(absolute, answers, { ...identity, engineVersion, columns, types, workplace: directory }),
     );
@@ -111,9 +144,18 @@ export function openDevice({ openEngine, lockPath, report, hardware }: DeviceOpt
   };
 }
 
+function expectedLine(expecting: Expecting, work: Planning['work']): string {
+  const { gpuBatchSize, numGpuBatches, schedule, weights } = expecting.info.policy;
+  const { generationThroughput, totalSeconds } = expectationOf(expecting, work);
+  const stays = `${Math.round(100 * (weights.gpu + weights.cpu))} % of the weights in memory`;
+  const speed = `${generationThroughput.toPrecision(3)} new tokens a second expected, ${Math.ceil(totalSeconds)} s for this shard at most`;
+  return `policy: ${gpuBatchSize} x ${numGpuBatches} sequences, ${schedule}, ${stays}; ${speed}`;
+}
+
 function engineOptions({ modelPath, pipeline }: RunFile, planning: Planning | undefined): EngineOptions {
   const { policy, ...settings } = pipeline.engine;
-  return { model: modelPath, ...settings, ...(planning && { planning }) };
+  const chosen = policy === 'auto' ? planning && { planning } : { policy: readPolicy(policy) };
+  return { model: modelPath, ...settings, ...chosen };
 }
 
 /** Options are not counted: they are short beside their question. */

@@ -3,6 +3,7 @@ import { InputError } from '../datasets/errors.js';
 import { writeReport } from '../datasets/report.js';
 import { readManifest } from '../datasets/shard.js';
 import type { ReportInput, RunResult } from './contracts.js';
+import { readSteps } from './expectation.js';
 import { partPath } from './parts.js';
 import { readRunFile } from './run-file.js';
 
@@ -22,6 +23,7 @@ export async function reportRun({ run, totals }: ReportInput): Promise<RunResult
     modelFacts: file.modelFacts,
     command: file.command,
     startedAt: file.createdAt,
+    steps: readSteps(runDir),
     totals,
   });
   return { ...totals, runDir, outputs: shards.map(({ part }) => part), metrics };

@@ -10,6 +10,7 @@ import type { Pipeline } from '../datasets/spec.js';
 import { type OpenModel, openModel } from '../engine/model/open.js';
 import type { RunInput } from './contracts.js';
 import { differences, engineNumerics, fingerprintOf, type Identity, identify } from './fingerprint.js';
+import { readPolicy } from './policy-file.js';
 import { engineVersion } from './version.js';
 
 const RUN_FILE_VERSION = 1;
@@ -51,6 +52,9 @@ export interface PrepareOptions {
 export async function prepareRunDirectory(options: PrepareOptions): Promise<RunFile> {
   const { pipeline, modelPath, cacheDir, command } = options;
   const { runDir } = pipeline;
+  const { policy } = pipeline.engine;
+  // Read again where it is computed; a mistake in it is found here.
+  if (policy !== 'auto') readPolicy(policy);
   const model = await openModel(modelPath, { cacheDir });
   try {
     const identity = await identify(pipeline, model, cacheDir);

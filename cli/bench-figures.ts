@@ -7,6 +7,7 @@
 import { type Bound, boundOf, hiddenFraction, type MachineRates, neededRows, runFlops } from '../engine/bound.js';
 import type { ModelConfig } from '../engine/model/config.js';
 import type { Policy } from '../engine/policy/policy.js';
+import { measuredSteps, type StepSeconds } from '../engine/policy/steps.js';
 import type { EngineUsage, GenerateResult } from '../engine/requests.js';
 import type { TraceTotals } from '../engine/trace.js';
 
@@ -35,6 +36,7 @@ export interface BenchFigures {
   readonly waitSeconds: TraceTotals['waitSeconds'];
   readonly hiddenIoFraction: number;
   readonly kernelSeconds: number;
+  readonly steps: StepSeconds;
   /** Share of the time that was neither in the backend nor waiting. */
   readonly overheadFraction: number;
   readonly policy: Policy;
@@ -89,6 +91,7 @@ export function figuresOf(measured: Measured): BenchFigures {
     waitSeconds: totals.waitSeconds,
     hiddenIoFraction: hiddenFraction(waitSeconds, bound.ioSeconds),
     kernelSeconds: totals.kernelSeconds,
+    steps: measuredSteps(totals, seconds),
     overheadFraction: Math.max(0, 1 - (totals.kernelSeconds + waitSeconds) / seconds),
     policy,
     bound: { ...bound, generationThroughput: rate(generatedTokens, bound.seconds) },
@@ -99,29 +102,6 @@ export function figuresOf(measured: Measured): BenchFigures {
     tokens: { padded: totals.rows, actual: sum(lengths.map(neededRows)) },
     runSeconds: runs.map((run) => run.seconds),
   };
-}
-
-/** What was counted between two looks at the engine. */
-export function totalsBetween(before: TraceTotals, after: TraceTotals): TraceTotals {
-  return {
-    ...between(countsOf(before), countsOf(after)),
-    seconds: between(before.seconds, after.seconds),
-    bytesMoved: between(before.bytesMoved, after.bytesMoved),
-    waitSeconds: between(before.waitSeconds, after.waitSeconds),
-  };
-}
-
-function countsOf(totals: TraceTotals) {
-  const { sweeps, rows, promptRows, decodeRows, prefillSeconds, decodeSeconds, kernelSeconds } = totals;
-  return { sweeps, rows, promptRows, decodeRows, prefillSeconds, decodeSeconds, kernelSeconds };
-}
-
-function between<Key extends string>(
-  before: Readonly<Record<Key, number>>,
-  after: Readonly<Record<Key, number>>,
-): Record<Key, number> {
-  const keys = Object.keys(after) as Key[];
-  return Object.fromEntries(keys.map((key) => [key, after[key] - before[key]])) as Record<Key, number>;
 }
 
 /** Of an even number, the faster one in the middle. */

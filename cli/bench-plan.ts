@@ -1,6 +1,5 @@
 /** What a benchmark's policy is searched by, where this machine is measured, and what is predicted of the policy that ran. */
-import type { PackedType } from '../engine/memory/packed.js';
-import { type Prediction, predictPolicy } from '../engine/policy/plan.js';
+import { type Prediction, predictPolicy, weightTypeOf } from '../engine/policy/plan.js';
 import type { Planning } from '../engine/policy/planned.js';
 import type { Policy, WeightBits } from '../engine/policy/policy.js';
 import type { GenerateRequest } from '../engine/requests.js';
@@ -38,7 +37,5 @@ export function predictBench(
     overlap: policy.overlap,
     capacityBytes: { gpu: 0, cpu: hostMemory ?? Number.POSITIVE_INFINITY, disk: Number.POSITIVE_INFINITY },
   };
-  return predictPolicy(study, policy, typeOf[weightBits]);
+  return predictPolicy(study, policy, weightTypeOf(weightBits));
 }
-
-const typeOf: Readonly<Record<WeightBits, PackedType>> = { 32: 'float32', 16: 'float16', 8: 'int8', 4: 'int4' };

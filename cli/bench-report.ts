@@ -38,7 +38,24 @@ export function formatFigures(figures: BenchFigures, predicted: Prediction | nul
       expected(({ generationThroughput }) => perSecond(generationThroughput)),
     ),
     row('arithmetic', seconds(figures.kernelSeconds), seconds(bound.computeSeconds)),
-    row('waiting for I/O', seconds(total(figures.waitSeconds)), seconds(bound.ioSeconds)),
+    row(
+      'waiting for I/O',
+      seconds(total(figures.waitSeconds)),
+      seconds(bound.ioSeconds),
+      expected(({ steps }) => seconds(steps.waiting)),
+    ),
+    row(
+      'products and norms',
+      seconds(figures.steps.products),
+      '',
+      expected(({ steps }) => seconds(steps.products)),
+    ),
+    row(
+      'attention',
+      seconds(figures.steps.attention),
+      '',
+      expected(({ steps }) => seconds(steps.attention)),
+    ),
     row('outside kernels', percent(figures.overheadFraction)),
     row('I/O hidden', percent(figures.hiddenIoFraction)),
   ];

@@ -11,6 +11,7 @@ export function describeHardware(profile: HardwareProfile): string {
       rates.map(({ width, curve }) => [form, `${width}`, ...curve.map(([, flops]) => (flops / 1e9).toFixed(1))]),
   );
   return [
+    ...refinement(profile),
     `Measured ${measured ?? 'never'}. Products of so many rows, GFLOP/s:`,
     formatTable([['weights', 'width', ...rows], ...forms]),
     '',
@@ -27,6 +28,13 @@ export function describeHardware(profile: HardwareProfile): string {
       ['quantising', quantising(profile)],
     ]),
   ].join('\n');
+}
+
+function refinement({ refined }: HardwareProfile): string[] {
+  if (!refined) return [];
+  const { computeFactor, ioFactor, runs, date } = refined;
+  const factors = `arithmetic takes ${computeFactor.toFixed(2)}, what waits for the disk ${ioFactor.toFixed(2)} of what was measured`;
+  return [`Refined ${date} by ${runs} ${runs === 1 ? 'run' : 'runs'}: ${factors}.`];
 }
 
 function diskRate({ alone, together }: LinkRate, buffered: number | undefined): string {

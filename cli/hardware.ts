@@ -1,5 +1,5 @@
 /** Machines to plan for: this one as it was measured, one that is shipped, or a profile in a file. */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
@@ -11,6 +11,7 @@ import {
   parseHardware,
 } from '../engine/policy/hardware.js';
 import { hardwareProfiles, namedHardware } from '../engine/policy/profiles.js';
+import { refinementOf, type StepComparison } from '../engine/policy/steps.js';
 import { cacheDirectory } from './bootstrap.js';
 import { openStepsProgress } from './progress.js';
 
@@ -42,6 +43,40 @@ export function keptHardware(): HardwareProfile | undefined {
   const path = measuredPath();
   const profile = existsSync(path) ? read(path) : undefined;
   return profile && isThisMachine(profile) ? profile : undefined;
+}
+
+/** Where runs are kept beside what was expected of them, a line each. */
+function comparisonsPath(): string {
+  return join(cacheDirectory(), 'hardware-runs.jsonl');
+}
+
+/** Keeps what a run took beside what was expected of it, for `refinedHardware`. */
+export function keepComparison(comparison: StepComparison): void {
+  mkdirSync(cacheDirectory(), { recursive: true });
+  appendFileSync(comparisonsPath(), `${JSON.stringify({ at: new Date().toISOString(), ...comparison })}\n`);
+}
+
+/**
+ * This machine's profile with what its runs since the measurement say of it.
+ *
+ * @throws InputError where the machine is not measured, or nothing has run since
+ */
+export function refinedHardware(now = new Date()): HardwareProfile {
+  const profile = keptHardware();
+  if (!profile) throw new InputError('this machine is not measured yet, or has changed since: run zigzag doctor first');
+  const path = comparisonsPath();
+  const lines = existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : [];
+  const runs = lines
+    .map((line) => JSON.parse(line) as StepComparison & { readonly at: string })
+    .filter(({ at }) => at >= (profile.measured ?? ''));
+  if (runs.length === 0) {
+    throw new InputError(
+      'nothing to refine by: no run has ended since this machine was measured; run a pipeline, or zigzag bench',
+    );
+  }
+  const refined = { ...profile, refined: refinementOf(runs, now) };
+  keep(measuredPath(), refined);
+  return refined;
 }
 
 /** What tells this machine from another. */

@@ -5,7 +5,7 @@ import { type RunningWorker, startWorker } from '../activities/worker.js';
 import { workflowBundle } from '../activities/workflow-bundle.js';
 import type { Engine, EngineOptions } from '../engine/requests.js';
 import type { TemporalConnection } from './connection.js';
-import { keptHardware } from './hardware.js';
+import { keepComparison, keptHardware } from './hardware.js';
 import { deviceLockPath } from './state.js';
 
 export interface EmbeddedWorkerOptions {
@@ -28,7 +28,13 @@ export async function startEmbeddedWorker(options: EmbeddedWorkerOptions): Promi
     queue,
     deviceName,
     plan: createPlanActivities({ cacheDir, resolveModel }),
-    device: openDevice({ openEngine, lockPath: deviceLockPath(deviceName), report, hardware: keptHardware }),
+    device: openDevice({
+      openEngine,
+      lockPath: deviceLockPath(deviceName),
+      report,
+      hardware: keptHardware,
+      onCompared: keepComparison,
+    }),
     workflows: await workflowBundle(cacheDir),
   });
 }

@@ -6,6 +6,15 @@ import type { Sample, ScoredTask, TaskScores } from './score.js';
 import type { Pipeline } from './spec.js';
 import type { Task } from './tasks.js';
 
+/** Seconds, as they were expected on a machine that is measured, and as they were; sums over shards. */
+export interface RunSteps {
+  readonly shards: number;
+  readonly predicted: Steps;
+  readonly measured: Steps;
+}
+
+type Steps = Readonly<Record<'products' | 'attention' | 'waiting' | 'all', number>>;
+
 /** What was run, and what it took. Plain data. */
 export interface RunFacts {
   readonly pipeline: Pick<Pipeline, 'name' | 'path' | 'model' | 'work' | 'engine' | 'limit' | 'seed'>;
@@ -17,6 +26,8 @@ export interface RunFacts {
   readonly command: string;
   /** Milliseconds since 1970. */
   readonly startedAt: number;
+  /** Null where nothing was expected. */
+  readonly steps: RunSteps | null;
   readonly totals: Pick<RunWork, 'seconds' | 'shards' | 'reusedShards' | 'recovered' | 'notes'>;
 }
 
@@ -88,4 +99,10 @@ export function recoveredText({ recovered }: Pick<RunWork, 'recovered'>): string
   const again = count(promptTokensAgain + generatedTokensAgain);
   const what = shards === 1 ? 'one shard' : `${count(shards)} shards`;
   return `${what} went on in the middle: ${count(sequences)} sequences resumed and ${count(answers)} answers kept, ${count(tokensKept)} tokens in all, ${again} computed again`;
+}
+
+/** For people: what took how long, by how much it missed what was expected. */
+export function stepRows({ predicted, measured }: RunSteps): [what: string, expected: number, found: number][] {
+  const names = { products: 'products and norms', attention: 'attention', waiting: 'waiting for the disk', all: 'all' };
+  return (Object.keys(names) as (keyof typeof names)[]).map((step) => [names[step], predicted[step], measured[step]]);
 }

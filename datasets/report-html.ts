@@ -5,7 +5,14 @@
 import { answersSection } from './report-answers.js';
 import { interval, scoreChart } from './report-chart.js';
 import { type Content, type Html, html, trusted } from './report-escape.js';
-import { type Galleries, generationThroughput, type ReportFacts, recoveredText, tasksOf } from './report-facts.js';
+import {
+  type Galleries,
+  generationThroughput,
+  type ReportFacts,
+  recoveredText,
+  stepRows,
+  tasksOf,
+} from './report-facts.js';
 import { count, duration, percent, rate } from './report-format.js';
 import { reportScript, reportStyle } from './report-style.js';
 
@@ -28,6 +35,7 @@ ${header(facts)}
 ${tiles(facts)}
 ${scoresSection(facts)}
 ${answersSection(facts, galleries)}
+${stepsSection(facts)}
 ${runSection(facts)}
 ${filesSection(facts)}
 <footer>Made by Zigzag. This file is complete in itself and asks the network for nothing.</footer>
@@ -105,6 +113,20 @@ ${scoreChart(scored)}
 <thead><tr><th>Task</th><th>Version</th><th>Metric</th><th>Filter</th><th class="n">n-shot</th><th class="n">Value</th><th class="n">Stderr</th><th class="n">95 % interval</th><th class="n">Guessing</th><th class="n">Rows</th><th class="n">Errors</th></tr></thead>
 <tbody>${rows}</tbody></table></div>
 <p class="hint">Stderr is the sample's standard deviation over √n, as in lm-eval. A row with an error counts as answered wrongly.</p></details>
+</section>`;
+}
+
+function stepsSection({ steps }: ReportFacts): Html | null {
+  if (!steps) return null;
+  const rows = stepRows(steps).map(
+    ([what, expected, found]) => html`<tr><td>${what}</td><td class="n">${duration(expected)}</td>
+<td class="n">${duration(found)}</td><td class="n">${expected > 0 ? `${(100 * (found / expected - 1)).toFixed(0)} %` : '–'}</td></tr>`,
+  );
+  return html`<section class="card" id="steps">
+<h2>Expected and measured</h2>
+<p class="hint">Seconds of ${count(steps.shards)} ${steps.shards === 1 ? 'shard' : 'shards'}, as the measured machine let expect them for the rows that were computed, and as they were.</p>
+<div class="wide"><table><thead><tr><th></th><th class="n">Expected</th><th class="n">Measured</th><th class="n">Off by</th></tr></thead>
+<tbody>${rows}</tbody></table></div>
 </section>`;
 }
 

@@ -2,7 +2,14 @@
  * `report.md`: the table that lm-eval prints, and what the run took.
  */
 
-import { generationThroughput, type ReportFacts, recoveredText, tasksOf } from './report-facts.js';
+import {
+  generationThroughput,
+  type ReportFacts,
+  type RunSteps,
+  recoveredText,
+  stepRows,
+  tasksOf,
+} from './report-facts.js';
 import { count, duration, rate } from './report-format.js';
 
 export function reportMarkdown(facts: ReportFacts): string {
@@ -19,6 +26,7 @@ export function reportMarkdown(facts: ReportFacts): string {
   sections.push(
     '## Work',
     workTable(facts),
+    ...(facts.steps ? ['## Expected and measured', stepTable(facts.steps)] : []),
     '## Again',
     `    ${facts.command}`,
     `Fingerprint \`${facts.fingerprint}\`.`,
@@ -75,6 +83,16 @@ function workTable({ totals, scores }: ReportFacts): string {
     ...(recovered ? [`Interrupted, and ${recovered}.`] : []),
     ...(totals.notes ?? []).map((note) => `Note: ${note}.`),
   ].join('\n\n');
+}
+
+function stepTable(steps: RunSteps): string {
+  const rows = stepRows(steps).map(([what, expected, found]) => [
+    what,
+    duration(expected),
+    duration(found),
+    expected > 0 ? `${(100 * (found / expected - 1)).toFixed(0)} %` : '',
+  ]);
+  return table(['', 'Expected', 'Measured', 'Off by'], rows, [1, 2, 3]);
 }
 
 function table(

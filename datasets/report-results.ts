@@ -52,6 +52,7 @@ export function resultsJson(facts: ReportFacts, taskHashes: Readonly<Record<stri
       reusedShards: totals.reusedShards,
       recovered: totals.recovered ?? null,
       notes: totals.notes ?? [],
+      steps: facts.steps,
       tasks: Object.fromEntries(
         facts.scores.map(({ task, rows, errors, promptTokens, generatedTokens, chance }) => [
           task,

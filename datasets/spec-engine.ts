@@ -5,7 +5,8 @@ import { parseBytes, SIZE_FORM } from './sizes.js';
 
 export interface EngineSettings {
   readonly device: 'cpu';
-  readonly policy: 'auto';
+  /** `auto`, or the absolute path of a file with values of a policy. */
+  readonly policy: string;
   readonly backend: 'onnx' | 'reference';
   readonly threads?: number;
   readonly gpuBatchSize?: number;
@@ -39,7 +40,7 @@ const size = z.union([z.string(), z.number()]).transform((value, context) => {
 export const engineSchema = z
   .strictObject({
     device: z.enum(['cpu']).default('cpu'),
-    policy: z.enum(['auto']).default('auto'),
+    policy: z.string().min(1).default('auto'),
     backend: z.enum(['onnx', 'reference']).default('onnx'),
     threads: count.optional(),
     gpuBatchSize: count.optional(),
@@ -62,7 +63,8 @@ export function engineSettings({ device, policy, backend, ...rest }: z.output<ty
   const { hostMemory, diskMemory, offloadDir, ...named } = rest;
   const sizes = { hostMemoryBytes: hostMemory, diskMemoryBytes: diskMemory };
   const home = { offloadDir: offloadDir === undefined ? undefined : resolve(offloadDir) };
-  return { device, policy, backend, ...onlyDefined({ ...named, ...sizes, ...home }) };
+  const placed = policy === 'auto' ? policy : resolve(policy);
+  return { device, policy: placed, backend, ...onlyDefined({ ...named, ...sizes, ...home }) };
 }
 
 function onlyDefined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {

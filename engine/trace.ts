@@ -120,3 +120,26 @@ export class Trace {
     return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
 }
+
+/** What was counted between two looks at the engine. */
+export function totalsBetween(before: TraceTotals, after: TraceTotals): TraceTotals {
+  return {
+    ...between(countsOf(before), countsOf(after)),
+    seconds: between(before.seconds, after.seconds),
+    bytesMoved: between(before.bytesMoved, after.bytesMoved),
+    waitSeconds: between(before.waitSeconds, after.waitSeconds),
+  };
+}
+
+function countsOf(totals: TraceTotals) {
+  const { sweeps, rows, promptRows, decodeRows, prefillSeconds, decodeSeconds, kernelSeconds } = totals;
+  return { sweeps, rows, promptRows, decodeRows, prefillSeconds, decodeSeconds, kernelSeconds };
+}
+
+function between<Key extends string>(
+  before: Readonly<Record<Key, number>>,
+  after: Readonly<Record<Key, number>>,
+): Record<Key, number> {
+  const keys = Object.keys(after) as Key[];
+  return Object.fromEntries(keys.map((key) => [key, after[key] - before[key]])) as Record<Key, number>;
+}

@@ -1,6 +1,7 @@
 /** `zigzag bench`: what the engine reaches on this machine, FlexGen's figures beside the bound. */
 import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { readPolicy } from '../../activities/policy-file.js';
 import { InputError } from '../../datasets/errors.js';
 import type { ComputeBits } from '../../engine/backends/backend.js';
 import { kvReadingOf } from '../../engine/numerics.js';
@@ -8,11 +9,11 @@ import { DEFAULT_WEIGHT_BITS } from '../../engine/offload-store.js';
 import type { Prediction } from '../../engine/policy/plan.js';
 import type { KvBits, Policy, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { Engine, EngineOptions, EngineUsage, GenerateRequest, GenerateResult } from '../../engine/requests.js';
-import { type BenchFigures, type BenchRun, figuresOf, totalsBetween } from '../bench-figures.js';
+import { totalsBetween } from '../../engine/trace.js';
+import { type BenchFigures, type BenchRun, figuresOf } from '../bench-figures.js';
 import { watchMemory } from '../bench-memory.js';
 import { type BenchModel, prepareBenchModel } from '../bench-model.js';
 import { benchPlanning, predictBench } from '../bench-plan.js';
-import { readPolicy } from '../bench-policy.js';
 import { openBenchProgress } from '../bench-progress.js';
 import { formatFigures } from '../bench-report.js';
 import type { LengthRange } from '../bench-work.js';
@@ -20,6 +21,7 @@ import { DEFAULT_PROMPT_LEN, DEFAULT_SEQUENCES, lengthRange, longestOf, makeRequ
 import { cacheDirectory, DEFAULT_MODEL } from '../bootstrap.js';
 import { byteSize } from '../bytes.js';
 import { openEngine } from '../engine.js';
+import { keepComparison } from '../hardware.js';
 import { interruptible } from '../interrupt.js';
 import { computeBits, numberBetween, weightBits, wholeNumber } from '../options.js';
 import { note, print, printJson } from '../print.js';
@@ -116,6 +118,12 @@ async function bench(flags: BenchFlags): Promise<void> {
       const kv = kvReadingOf(flags);
       const opened = kv ? { ...model, config: { ...model.config, kv } } : model;
       const predicted = planning && stored ? predictBench(planning, opened, requests, figures.policy, stored) : null;
+      if (planning && stored) {
+        // Factors are of the profile as it was measured.
+        const { refined: _, ...profile } = planning.profile;
+        const bare = predictBench({ ...planning, profile }, opened, requests, figures.policy, stored);
+        if (flags.sharedPrefix === undefined) keepComparison({ predicted: bare.steps, measured: figures.steps });
+      }
       report(model, figures, predicted, flags);
     },
     () => note('stopping'),

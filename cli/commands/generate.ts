@@ -1,6 +1,7 @@
 /** `zigzag generate`: one prompt, the engine alone, no Temporal. */
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { readPolicy } from '../../activities/policy-file.js';
 import { InputError } from '../../datasets/errors.js';
 import type { ComputeBits } from '../../engine/backends/backend.js';
 import type { KvBits, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
@@ -35,6 +36,7 @@ interface GenerateFlags {
   readonly offloadDir?: string;
   readonly weightBits?: WeightBits;
   readonly computeBits?: ComputeBits;
+  readonly policy: string;
   readonly kvBits?: KvBits;
   readonly sparseAttention?: number;
   readonly schedule?: ScheduleName;
@@ -70,6 +72,7 @@ export function addGenerate(program: Command): void {
     .option('--sparse-attention <share>', 'of the positions that a new token sees, those it reads', numberBetween(0, 1))
     .addOption(new Option('--schedule <name>', 'who shares a sweep').choices(['continuous', 'block']))
     .option('--no-overlap', 'read and compute in turn')
+    .option('--policy <file>', 'auto, or a JSON file with values of a policy', 'auto')
     .option('--context-tokens <n>', 'longest prompt and completion together to plan memory for', wholeNumber(1))
     .option('--json', 'end stdout with one JSON object')
     .action(generate);
@@ -106,7 +109,7 @@ async function generate(model: string, flags: GenerateFlags): Promise<void> {
 
 function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
   const { backend, overlap, threads, hostMemory, offloadDir, weightBits, computeBits, schedule, contextTokens } = flags;
-  const { kvBits, sparseAttention } = flags;
+  const { kvBits, sparseAttention, policy } = flags;
   return {
     model,
     backend,
@@ -120,6 +123,7 @@ function engineOptions(model: string, flags: GenerateFlags): EngineOptions {
     ...(sparseAttention !== undefined && { sparseAttention }),
     ...(schedule !== undefined && { schedule }),
     ...(contextTokens !== undefined && { contextTokens }),
+    ...(policy !== 'auto' && { policy: readPolicy(policy) }),
   };
 }
 

@@ -27,6 +27,7 @@ interface RunFlags extends PipelineFlags {
   readonly queue?: string;
   readonly detach?: boolean;
   readonly keep?: boolean;
+  readonly measure: boolean;
   readonly json?: boolean;
 }
 
@@ -46,6 +47,7 @@ export function addRun(program: Command): void {
     .option('--run-dir <dir>', 'where shards, outputs and the report go')
     .option('--queue <name>', 'let the workers of this queue compute, and none here')
     .option('--detach', 'start the run for `zigzag worker` to compute, and return')
+    .option('--no-measure', 'do not measure a machine that was not measured before')
     .option('--keep', 'leave the local Temporal server running afterwards')
     .option('--json', 'end stdout with one JSON object')
     .action(runPipeline);
@@ -64,6 +66,7 @@ async function runPipeline(path: string, flags: RunFlags): Promise<void> {
   await interruptible(
     async (signal) => {
       const file = await prepare(pipeline, signal);
+      if (flags.measure && !flags.detach && !flags.queue) await measureOnce(pipeline, signal, view.note);
       const [{ openConnection }, { logTemporalTo }] = await Promise.all([
         import('../connection.js'),
         import('../../activities/temporal-log.js'),
@@ -91,6 +94,17 @@ async function prepare(pipeline: Pipeline, signal: AbortSignal): Promise<RunFile
   const modelPath = await obtainModel(pipeline.model, options).finally(download.stop);
   const { prepareRunDirectory } = await import('../../activities/run-file.js');
   return prepareRunDirectory({ pipeline, modelPath, cacheDir: cacheDirectory(), command: typedCommand() });
+}
+
+/** Within a budget the policy is searched for this machine, so its rates have to be known. */
+async function measureOnce({ engine }: Pipeline, signal: AbortSignal, report: (line: string) => void): Promise<void> {
+  if (engine.hostMemoryBytes === undefined || engine.policy !== 'auto') return;
+  const { keptHardware, measuredHardware } = await import('../hardware.js');
+  if (keptHardware()) return;
+  report(
+    'This machine is not measured yet: measuring it once, about a minute, to find the best policy for the budget.',
+  );
+  await measuredHardware({ anew: false, signal });
 }
 
 interface Execution {

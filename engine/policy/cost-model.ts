@@ -33,8 +33,8 @@ export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, per
   const { maxRows } = fixed;
   const paced = !choice.resident && choice.schedule === 'continuous';
   return sweepsOf({ ...choice, maxRows, paced }, study.workload, perDoubling).map((group, i) => {
-    const { seconds, limits } = costsOf(study, choice, group);
-    const named = { name: `sweep${i}`, count: group.count };
+    const { seconds, limits, parts } = costsOf(study, choice, group);
+    const named = { name: `sweep${i}`, count: group.count, parts };
     // The serial loop does one thing after the other.
     return study.overlap
       ? { ...named, seconds, limits }
@@ -43,19 +43,21 @@ export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, per
 }
 
 /** Seconds of one sweep, by what they are spent on. */
-function costsOf(study: CostCase, choice: Choice, group: SweepGroup): Required<Pick<SweepCosts, 'seconds' | 'limits'>> {
+function costsOf(study: CostCase, choice: Choice, group: SweepGroup): Required<Omit<SweepCosts, 'name' | 'count'>> {
   const { profile } = study;
   const moved = movedBytes(study, choice, group);
   const factor = profile.refined?.ioFactor ?? 1;
   const over = (link: LinkName) => times(factor / (profile.links[link]?.alone ?? 1), moved[link]);
-  const compute = computeSeconds(study, choice, group, moved.diskRead);
+  const { compute, attention } = computeSeconds(study, choice, group, moved.diskRead);
+  const parts = { compute, attention };
   const disk = { diskRead: over('diskRead'), diskWrite: over('diskWrite') };
   const limits = { disk: bothWays(profile, disk) };
-  if (profile.computeTier === 'cpu') return { seconds: { compute, ...disk }, limits };
+  if (profile.computeTier === 'cpu') return { seconds: { compute, ...disk }, limits, parts };
   const host = { hostToDevice: over('hostToDevice'), deviceToHost: over('deviceToHost') };
   return {
     seconds: { compute, hostCompute: hostSeconds(study, choice, group), ...host, ...disk },
     limits: { ...limits, host: bothWays(profile, host) },
+    parts,
   };
 }
 
@@ -81,7 +83,7 @@ const rowFlops = perModel((config: ModelConfig) => {
   return { row, head: flops(1, 1) - flops(1, 0), attention };
 });
 
-function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, diskRead: Linear): Linear {
+function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, diskRead: Linear) {
   const { config, profile, workload } = study;
   const { computeTier, attention } = profile;
   const { promptRows, decodeRows, newcomers } = group;
@@ -90,18 +92,19 @@ function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, disk
   const flops = rowFlops(config);
   const rates = ratesOf(profile, choice);
   const [width, prompt] = [config.hiddenSize, workload.promptTokens];
-  const attended = attentionSeconds(study, choice, group, computeTier);
+  const cached = attentionSeconds(study, choice, group, computeTier);
+  const prompts = newcomers * curveSeconds(attention.prompt, prompt, flops.attention(prompt));
   const fixed =
     productSeconds(rates.curves, width, rows, rows * flops.row) +
     productSeconds(rates.curves, width, heads, heads * flops.head) +
     rates.widenSeconds * weightBytes(config).float32 +
-    newcomers * curveSeconds(attention.prompt, prompt, flops.attention(prompt)) +
     (rows * config.numLayers * activationRowBytes(config)) / (4 * profile.elementsPerSecond) +
     callsOf(study, choice, group) * profile.callSeconds;
   const factor = profile.refined?.computeFactor ?? 1;
   const onDevice = computeTier === 'cpu' || choice.attention === 'device' ? constant(1) : share('kv', computeTier);
   const stolen = times(profile.computeSecondsPerByteRead ?? 0, diskRead);
-  return plus(times(factor, plus(constant(fixed), times(attended, onDevice))), stolen);
+  const attended = times(factor, plus(constant(prompts), times(cached, onDevice)));
+  return { compute: plus(constant(factor * fixed), attended, stolen), attention: attended };
 }
 
 /** Attention on the cpu beside a device, of what lives off the device. */

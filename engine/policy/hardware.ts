@@ -73,6 +73,8 @@ export interface Refinement {
   readonly computeFactor: number;
   readonly ioFactor: number;
   readonly runs: number;
+  /** When they were folded in, ISO 8601. */
+  readonly date: string;
 }
 
 /**

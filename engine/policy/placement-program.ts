@@ -34,6 +34,8 @@ export interface SweepCosts {
   readonly seconds: Readonly<Record<string, Linear>>;
   /** It lasts at least so long as well, such as where two of them share a link. */
   readonly limits?: Readonly<Record<string, Linear>>;
+  /** What is computed, and of that attention. */
+  readonly parts?: { readonly compute: Linear; readonly attention: Linear };
 }
 
 /** What a tier must hold at some time. */

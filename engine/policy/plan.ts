@@ -14,6 +14,7 @@ import {
   valuesOf,
 } from './placement-program.js';
 import { DEFAULT_BUFFERS, type Policy, type WeightBits } from './policy.js';
+import type { StepSeconds } from './steps.js';
 import { sweepsOf } from './workload.js';
 
 export interface PlanCase extends CostCase {
@@ -40,6 +41,7 @@ export interface Prediction {
   readonly bound: string;
   readonly boundShare: number;
   readonly sweeps: number;
+  readonly steps: StepSeconds;
 }
 
 /** Groups of sweeps in which rows double: enough to rank choices, and to predict one. */
@@ -100,10 +102,15 @@ export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fracti
   const sweeps = sweepCosts(study, choice, fixed, PREDICTING);
   const seconds = { prefill: 0, decode: 0 };
   const waits = new Map<string, number>();
+  const values = valuesOf(fractions);
+  const computed = { products: 0, attention: 0 };
   sweeps.forEach((sweep, i) => {
     const { promptRows, decodeRows } = groups[i]!;
     const bound = boundOf(sweep, fractions, study.overlap ? EXPOSED : 0);
     const spent = sweep.count * bound.seconds;
+    const attention = valueAt(sweep.parts!.attention, values);
+    computed.attention += sweep.count * attention;
+    computed.products += sweep.count * (valueAt(sweep.parts!.compute, values) - attention);
     const prefill = spent * (promptRows / (promptRows + decodeRows));
     seconds.prefill += prefill;
     seconds.decode += spent - prefill;
@@ -120,6 +127,11 @@ export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fracti
     bound,
     boundShare: waited / totalSeconds,
     sweeps: groups.reduce((sum, { count }) => sum + count, 0),
+    steps: {
+      ...computed,
+      waiting: Math.max(0, totalSeconds - computed.products - computed.attention),
+      all: totalSeconds,
+    },
   };
 }
 
@@ -182,4 +194,8 @@ const bitsOf: Readonly<Record<PackedType, WeightBits>> = { float32: 32, float16:
 
 export function weightBitsOf(type: PackedType): WeightBits {
   return bitsOf[type];
+}
+
+export function weightTypeOf(bits: WeightBits): PackedType {
+  return (Object.keys(bitsOf) as PackedType[]).find((type) => bitsOf[type] === bits)!;
 }

@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -54,10 +54,21 @@ describe('a run of a real model over a table', () => {
     );
   });
 
-  it('gives the same tokens from an offload store within a budget', async () => {
+  it('refuses a policy file that has an unknown key, before anything is started', () => {
+    const policy = join(server.directory, 'unknown.json');
+    writeFileSync(policy, '{"gpuBatchSise": 3}');
+    const words = ['run', pipeline, '--run-dir', join(server.directory, 'refused'), '--set', `engine.policy=${policy}`];
+    const { code, stderr } = zigzag(words, server.env);
+    expect(code).toBe(2);
+    expect(stderr).toContain('unknown.json: unknown key: "gpuBatchSise"; did you mean "gpuBatchSize"');
+  });
+
+  it('gives the same tokens from an offload store, by a policy of a file', async () => {
     const offloadDir = join(server.directory, 'offload');
     const limited = join(server.directory, 'limited');
-    const engine = ['hostMemory=20MB', 'weightBits=32', 'contextTokens=99', `offloadDir=${offloadDir}`];
+    const policy = join(server.directory, 'policy.json');
+    writeFileSync(policy, '{"gpuBatchSize": 3, "weights": {"gpu": 0, "cpu": 0.5, "disk": 0.5}}');
+    const engine = ['weightBits=32', 'contextTokens=99', `offloadDir=${offloadDir}`, `policy=${policy}`];
     const settings = engine.flatMap((setting) => ['--set', `engine.${setting}`]);
     const { code } = zigzag(['run', pipeline, '--run-dir', limited, ...settings, '--json'], server.env);
     expect(code).toBe(0);

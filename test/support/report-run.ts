@@ -90,6 +90,7 @@ export async function writeRun(runDir: string, shape: RunShape): Promise<ReportS
     command: 'zigzag run pipelines/quickstart.yaml',
     startedAt: Date.UTC(2026, 10, 25, 3, 40),
     shards,
+    steps: null,
     totals: { seconds: 61.4, shards: shards.length, reusedShards: 0 },
   };
 }

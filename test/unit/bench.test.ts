@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type BenchRun, figuresOf, type Measured, totalsBetween } from '../../cli/bench-figures.js';
+import { readPolicy } from '../../activities/policy-file.js';
+import { type BenchRun, figuresOf, type Measured } from '../../cli/bench-figures.js';
 import { watchMemory } from '../../cli/bench-memory.js';
-import { readPolicy } from '../../cli/bench-policy.js';
 import { openBenchProgress } from '../../cli/bench-progress.js';
 import { formatFigures } from '../../cli/bench-report.js';
 import { lengthRange, longestOf, makeRequests } from '../../cli/bench-work.js';
@@ -13,7 +13,7 @@ import { namedShape } from '../../engine/model/named-shapes.js';
 import type { Tokenizer } from '../../engine/model/tokenizer.js';
 import { residentPolicy } from '../../engine/policy/policy.js';
 import type { GenerateResult } from '../../engine/requests.js';
-import { Trace } from '../../engine/trace.js';
+import { Trace, totalsBetween } from '../../engine/trace.js';
 
 let directory: string;
 beforeAll(() => {

@@ -227,6 +227,19 @@ describe('the report of a run', () => {
     expect(read('report.html')).toContain(told);
   });
 
+  it('shows what was expected beside what it took, where that is known', async () => {
+    const steps = {
+      shards: 2,
+      predicted: { products: 40, attention: 8, waiting: 0, all: 50 },
+      measured: { products: 44, attention: 6, waiting: 0.5, all: 61.4 },
+    };
+    await reported((source) => ({ ...source, steps }));
+    expect(JSON.parse(read('results.json')).zigzag.steps).toEqual(steps);
+    expect(read('report.md')).toMatch(/\|products and norms\s*\|\s*40 s\|\s*44 s\|\s*10 %\|/);
+    expect(read('report.md')).toMatch(/\|waiting for the disk\|\s*0.0 s\|\s*0.5 s\|\s*\|/);
+    expect(read('report.html')).toContain('<h2>Expected and measured</h2>');
+  });
+
   it('is refused where a part is missing, with its name, and leaves nothing half-made', async () => {
     const source = await writeRun(directory, shape);
     rmSync(join(directory, source.shards[2]!.part));

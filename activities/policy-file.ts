@@ -67,10 +67,10 @@ function parse(file: string): Readonly<Record<string, unknown>> {
     value = JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
     const reason = error instanceof SyntaxError ? `is not valid JSON (${error.message})` : (error as Error).message;
-    throw new InputError(`--policy: ${file}: ${reason}; give "auto", or a JSON file with values of a policy`);
+    throw new InputError(`policy: ${file}: ${reason}; give "auto", or a JSON file with values of a policy`);
   }
   if (isRecord(value)) return value;
-  throw new InputError(`--policy: ${file}: needs an object such as {"gpuBatchSize": 32, "overlap": false}`);
+  throw new InputError(`policy: ${file}: needs an object such as {"gpuBatchSize": 32, "overlap": false}`);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
