@@ -4,7 +4,6 @@
  * A beginning is kept when the first who has it enters and others still wait, as far as the policy gives room, and
  * given back when the last of them has entered.
  */
-import { recordBytes } from '../memory/kv-records.js';
 import type { Lease, Tier } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { valueSize } from '../model/layers.js';
@@ -22,7 +21,7 @@ export interface KeepOrder {
 export class PrefixStore {
   private readonly tree: PrefixTree;
   private readonly stored = new Map<PrefixNode, StoredRows>();
-  /** Nodes whose rows the sweep under way computes. */
+  /** Those whose rows are there: the others' are computed by the sweep under way. */
   private readonly ready = new Set<PrefixNode>();
   private leftBytes: number;
 
@@ -79,7 +78,7 @@ export class PrefixStore {
 
   private makeRoom(node: PrefixNode): boolean {
     const rows = node.end - node.start;
-    const bytes = rows * recordBytes(this.config);
+    const bytes = StoredRows.bytes(this.config, rows);
     if (bytes > Math.min(this.leftBytes, this.tier.freeBytes)) return false;
     const lease = this.tier.reserve(bytes, `a beginning of ${rows} tokens that sequences share`);
     this.leftBytes -= bytes;
@@ -96,6 +95,7 @@ export class PrefixStore {
   }
 }
 
+/** In float32 whatever the form of the cache: prompts attend to rows as they were computed. */
 class StoredRows implements KeptRows {
   /** By layer: keys of all rows, then their values. */
   private readonly layers: readonly Float32Array[];
@@ -108,6 +108,10 @@ class StoredRows implements KeptRows {
   ) {
     this.length = rows * valueSize(config);
     this.layers = Array.from({ length: config.numLayers }, () => new Float32Array(2 * this.length));
+  }
+
+  static bytes(config: ModelConfig, rows: number): number {
+    return 2 * rows * config.numLayers * valueSize(config) * Float32Array.BYTES_PER_ELEMENT;
   }
 
   keys(layer: number): Float32Array {
