@@ -89,6 +89,8 @@ export interface KeptLayer {
 
 export interface Backend {
   readonly name: string;
+  /** Whether attention over common blocks is one product for all slots, with the same bytes as one for each. */
+  readonly sharesBlocks: boolean;
   /** Changes whenever the arithmetic does, so that a run never mixes two. */
   readonly numerics: string;
 
@@ -117,6 +119,7 @@ export interface Backend {
    * Attention of one new row for each of the first `slots` slots over their cached blocks, the new row's own included.
    * @param queries (slots, ...) as `Projection.queryKey`
    * @param mask (slots, blocks * KV_BLOCK_TOKENS), added to the scores
+   * @param common so many blocks, the first, are the same in all slots: one copy may be read for all
    * @returns (slots, numHeads * headDim)
    */
   attendCache(
@@ -124,6 +127,7 @@ export interface Backend {
     blocks: readonly KvBlock[],
     slots: number,
     mask: Float32Array,
+    common?: number,
   ): Promise<Float32Array>;
 
   // A layer in pieces, for weights that stream by in parts of a few rows.

@@ -11,7 +11,7 @@ import { FLOAT16_MIN, GROUP_SIZE } from '../memory/quantize-groups.js';
 import { attentionScale } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
-import type { GraphBuilder } from './onnx-graph.js';
+import type { Dimension, GraphBuilder } from './onnx-graph.js';
 import { MICROSOFT } from './onnx-layers.js';
 import { FLOAT32, type PackedFeed } from './onnx-packed.js';
 
@@ -23,13 +23,13 @@ export interface KvInput {
   mix(weights: string): string;
 }
 
-/** Declares the inputs of the keys, or values, of a block. */
-export function kvInput(graph: GraphBuilder, config: ModelConfig, name: string): KvInput {
+/** Declares the inputs of the keys, or values, of a block. @param slots their number; 1 where all slots read the same */
+export function kvInput(graph: GraphBuilder, config: ModelConfig, name: string, slots: Dimension): KvInput {
   const { numKvHeads, headDim, kv } = config;
   const times = (queries: string, keys: string) => scaledProduct(graph, config, queries, keys);
   if (kv?.bits === 8 || kv?.bits === 4) return codedInput(graph, config, name, times);
-  const shape = ['slots', numKvHeads, KV_BLOCK_TOKENS, headDim];
-  const block = kv?.bits === 16 ? halfInput(graph, config, name) : graph.input(name, 'float32', shape);
+  const shape = [slots, numKvHeads, KV_BLOCK_TOKENS, headDim];
+  const block = kv?.bits === 16 ? halfInput(graph, config, name, slots) : graph.input(name, 'float32', shape);
   return { scores: (queries) => times(queries, block), mix: (weights) => graph.node('MatMul', [weights, block]) };
 }
 
@@ -39,9 +39,9 @@ export function scaledProduct(graph: GraphBuilder, config: ModelConfig, queries:
   return graph.node('FusedMatMul', [queries, keys], { transB: 1, alpha }, MICROSOFT);
 }
 
-function halfInput(graph: GraphBuilder, config: ModelConfig, name: string): string {
+function halfInput(graph: GraphBuilder, config: ModelConfig, name: string, slots: Dimension): string {
   const width = 2 * kvRowUnits(config);
-  const padded = graph.input(name, 'float16', ['slots', config.numKvHeads, KV_BLOCK_TOKENS, width]);
+  const padded = graph.input(name, 'float16', [slots, config.numKvHeads, KV_BLOCK_TOKENS, width]);
   return columns(graph, graph.node('Cast', [padded], { to: FLOAT32 }), [0, config.headDim], width);
 }
 

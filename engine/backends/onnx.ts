@@ -11,7 +11,7 @@ import { queryKeySize, valueSize } from '../model/layers.js';
 import { numericsOf } from '../numerics.js';
 import type { Backend, BackendOptions, HeadRequest, HeadResult, KvBlock } from './backend.js';
 import { KV_BLOCK_TOKENS } from './backend.js';
-import { attendCacheGraph, attendRowsGraph } from './onnx-attention.js';
+import { attendCacheGraph, attendRowsGraph, sharesBlocks } from './onnx-attention.js';
 import { requireExactBytes } from './onnx-exact.js';
 import { HEAD_NORMS, keepLayer } from './onnx-kept.js';
 import { kvFeeds } from './onnx-kv.js';
@@ -44,6 +44,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
   if (computeBits === 8) await requireExactBytes(sessions);
   return {
     name: 'onnx',
+    sharesBlocks: sharesBlocks(config),
     numerics: numericsOf('onnx', { computeBits, ...config.kv }),
 
     keep: (layer, weights) => keepLayer(config, layer, weights, { sessions, steps: keptSteps, computeBits }),
@@ -122,13 +123,14 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
       return floats(outputs.attended!);
     },
 
-    async attendCache(queries, blocks, slots, mask) {
-      const build = () => attendCacheGraph(config, blocks.length);
-      const session = await sessions.get(`attendCache ${blocks.length}`, build);
+    async attendCache(queries, blocks, slots, mask, common = 0) {
+      const build = () => attendCacheGraph(config, blocks.length, common);
+      const session = await sessions.get(`attendCache ${blocks.length} ${common}`, build);
       const outputs = await session.run({
         queries: float(queries, [slots, queryKeyWidth]),
         mask: float(mask, [slots, 1, 1, blocks.length * KV_BLOCK_TOKENS]),
-        ...blockFeeds(config, blocks, slots),
+        ...blockFeeds(config, blocks.slice(0, common), 1, 0),
+        ...blockFeeds(config, blocks.slice(common), slots, common),
         ...(isSparse(config) && { lastKept: lastKept(config, mask, slots) }),
       });
       return floats(outputs.attended!);
@@ -143,11 +145,11 @@ function targetFeeds({ targets }: HeadRequest, tile: RowTile): Feeds {
   return { targets: longs(takeTile(targets.ids, targets.perRow, tile), [computedRows(tile), targets.perRow]) };
 }
 
-function blockFeeds(config: ModelConfig, blocks: readonly KvBlock[], slots: number): Feeds {
+function blockFeeds(config: ModelConfig, blocks: readonly KvBlock[], slots: number, first: number): Feeds {
   const feeds: Feeds = {};
   blocks.forEach(({ key, value }, i) => {
-    Object.assign(feeds, tensorsOf(kvFeeds(config, `key${i}`, key, slots)));
-    Object.assign(feeds, tensorsOf(kvFeeds(config, `value${i}`, value, slots)));
+    Object.assign(feeds, tensorsOf(kvFeeds(config, `key${first + i}`, key, slots)));
+    Object.assign(feeds, tensorsOf(kvFeeds(config, `value${first + i}`, value, slots)));
   });
   return feeds;
 }

@@ -30,6 +30,7 @@ export async function openReference(config: ModelConfig, { computeBits }: Backen
   const rotary = rotaryByLayer(config);
   return {
     name: 'reference',
+    sharesBlocks: false,
     numerics: numericsOf('reference', { computeBits, ...config.kv }),
     keep: async (layer, weights) => ({
       project: async (hidden, positions) => project(config, weights, hidden, positions, rotary(layer)),

@@ -14,6 +14,7 @@ export function timedBackend(backend: Backend, onSeconds: (seconds: number) => v
     };
   return {
     name: backend.name,
+    sharesBlocks: backend.sharesBlocks,
     numerics: backend.numerics,
     async keep(layer, weights) {
       const kept = await backend.keep(layer, weights);

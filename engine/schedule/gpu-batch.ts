@@ -6,12 +6,13 @@
  */
 import type { Backend, Projection } from '../backends/backend.js';
 import type { KvCache, KvLayer, Positions } from '../memory/kv-cache.js';
-import { lengthMask } from '../memory/kv-layout.js';
+import { lengthMask, sliceBlock, slotValues } from '../memory/kv-layout.js';
 import { Scratch } from '../memory/scratch.js';
 import { windowOf, windowsOf } from '../model/attention.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize } from '../model/layers.js';
 import type { GenerateSequence, Sequence } from '../sequence.js';
+import { blocksInCommon, slotRuns } from './common-blocks.js';
 import type { Admission } from './door.js';
 import type { KeepOrder, PrefixStore } from './prefix-store.js';
 import { attendPrompt } from './prompt-attention.js';
@@ -47,6 +48,8 @@ export interface SweepRows {
   readonly keeps: readonly KeepOrder[];
   /** Rows of prompts that are computed for the first time, options included. */
   readonly promptRows: number;
+  /** Blocks that each live sequence has in common with the next one. */
+  readonly inCommon: readonly number[];
   /** By window: (live, cached positions), which cached positions each live row sees. */
   readonly masks: ReadonlyMap<number | undefined, Float32Array>;
   readonly longest: number;
@@ -131,6 +134,7 @@ export class GpuBatch {
       live,
       newcomers,
       keeps: this.prefixes?.enter(entered) ?? [],
+      inCommon: this.prefixes ? blocksInCommon(this.live) : [],
       promptRows: newcomers.filter(isNew).reduce((sum, { start, end }) => sum + end - start, 0),
       masks: new Map(
         Array.from(live > 0 ? windowsOf(this.config) : [], (window) => [window, lengthMask(lengths, window)]),
@@ -185,10 +189,15 @@ export class GpuBatch {
     const whole = rows.masks.get(window) ?? NO_MASK;
     const [queryWidth, maskWidth] = [queryKeySize(this.config), whole.length / rows.live];
     for (const { firstSlot, endSlot, blocks } of cached.groups(rows.live, rows.longest)) {
-      const queries = projection.queryKey.subarray(firstSlot * queryWidth, endSlot * queryWidth);
-      const mask = whole.subarray(firstSlot * maskWidth, endSlot * maskWidth);
-      const attended = await backend.attendCache(queries, blocks, endSlot - firstSlot, mask);
-      into.set(attended, (firstRow + firstSlot) * width);
+      for (const { first, end, common } of slotRuns(backend.sharesBlocks ? rows.inCommon : [], firstSlot, endSlot)) {
+        const queries = projection.queryKey.subarray(first * queryWidth, end * queryWidth);
+        const own = blocks.map((block) =>
+          sliceBlock(block, first - firstSlot, end - firstSlot, slotValues(this.config)),
+        );
+        const mask = whole.subarray(first * maskWidth, end * maskWidth);
+        const attended = await backend.attendCache(queries, own, end - first, mask, common);
+        into.set(attended, (firstRow + first) * width);
+      }
     }
     for (const newcomer of rows.newcomers) {
       const { start } = newcomer;

@@ -65,6 +65,26 @@ describe.each(forms)('a cache with heads of %i, kept and read as %o', (headDim, 
     await onnx.close();
   });
 
+  it('is attended to by all slots at once where their first blocks are the same, to the last bit', async () => {
+    const blocks = filled(config);
+    const size = slotValues(config);
+    for (const part of ['key', 'value'] as const) {
+      for (let slot = 1; slot < SLOTS; slot++) blocks[0]![part].copyWithin(slot * size, 0, size);
+    }
+    const queries = values(SLOTS * queryKeySize(config));
+    // The second block belongs to one of them only, but for the case in which there is no other.
+    for (const [own, lengths] of [
+      [blocks, [40, KV_BLOCK_TOKENS, KV_BLOCK_TOKENS]],
+      [blocks.slice(0, 1), [KV_BLOCK_TOKENS, 20, 3]],
+    ] as const) {
+      const onnx = await openOnnx(config, { threads: 2 });
+      const apart = await onnx.attendCache(queries, own, SLOTS, lengthMask(lengths));
+      if (onnx.sharesBlocks) expect(await onnx.attendCache(queries, own, SLOTS, lengthMask(lengths), 1)).toEqual(apart);
+      else expect(kv.bits).toBeLessThan(16);
+      await onnx.close();
+    }
+  });
+
   it('gives positions to records, and takes them back, bit by bit', () => {
     const blocks = filled(config);
     const records = new Float32Array(30 * recordValues(config));

@@ -32,7 +32,7 @@ const requests: EngineRequest[] = [
   generate('nested', [...examples, ...ids(5)]),
   generate('instruction only', [...instruction, ...ids(11)]),
   generate('the very same', examples),
-  generate('once more', examples),
+  generate('once more', examples, { sampling: { ...sampling, seed: 2 } }),
   generate('asked for its prompt', [...examples, ...ids(3)], { promptLogprobs: true }),
   score('question', [...examples, ...ids(7)], [ids(1), ids(3), ids(2)]),
   score('another', [...examples, ...ids(4)], [ids(2), ids(2)]),
