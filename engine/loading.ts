@@ -64,29 +64,32 @@ async function loadInMemory(options: EngineOptions, openBackend: OpenBackendFor)
   const policy = { ...residentPolicy(wantedOf(options)), ...options.policy };
   checkPolicy(policy, memory.computeTier);
   const { weights, tokenizer } = await openModel(options.model, cacheOf(options));
-  const { identity } = weights;
-  const config = opened(weights.config, options);
-  if (config.experts && options.computeBits === 8) throw noByteProducts('experts');
-  const lease = memory.tiers.cpu.reserve(residentBytes(config), 'the weights');
-  const backend = await openBackend(config);
-  const load = residentLoader(config, weights);
-  const compute = await (config.experts ? residentExperts : residentCompute)(backend, config, load);
-  await weights.close();
-  return {
-    config,
-    tokenizer,
-    identity,
-    policy,
-    memory,
-    compute,
-    contextTokens: config.maxPositions,
-    passRows: Number.POSITIVE_INFINITY,
-    backend,
-    async close() {
-      lease.release();
-      await backend.close();
-    },
-  };
+  try {
+    const { identity } = weights;
+    const config = opened(weights.config, options);
+    if (config.experts && options.computeBits === 8) throw noByteProducts('experts');
+    const lease = memory.tiers.cpu.reserve(residentBytes(config), 'the weights');
+    const backend = await openBackend(config);
+    const load = residentLoader(config, weights);
+    const compute = await (config.experts ? residentExperts : residentCompute)(backend, config, load);
+    return {
+      config,
+      tokenizer,
+      identity,
+      policy,
+      memory,
+      compute,
+      contextTokens: config.maxPositions,
+      passRows: Number.POSITIVE_INFINITY,
+      backend,
+      async close() {
+        lease.release();
+        await backend.close();
+      },
+    };
+  } finally {
+    await weights.close();
+  }
 }
 
 async function loadOffloaded(options: EngineOptions, openBackend: OpenBackendFor, trace: Trace): Promise<LoadedModel> {
