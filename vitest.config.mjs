@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 // Tests run on the compiled output: worker threads and the workflow bundle then load the files that users run.
@@ -5,7 +6,9 @@ export default defineConfig({
   test: {
     include: ['dist/test/**/*.test.js'],
     pool: 'forks',
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // Many files mostly wait, for a server or a timeout, so all cores are used, where vitest would leave one.
+    maxWorkers: Math.min(4, availableParallelism()),
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
   },
 });
