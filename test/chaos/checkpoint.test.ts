@@ -8,7 +8,7 @@ import { type RunProcess, startRun } from '../support/run-process.js';
 import { partsOf, writeStoryPipeline } from '../support/story-pipeline.js';
 import { isolatedEnv, temporaryDirectory } from '../support/temporal.js';
 
-const ROWS = 200;
+const ROWS = 150;
 /** Sequences computed together: the engine's default. */
 const GPU_BATCH_SIZE = 64;
 const directory = temporaryDirectory();
