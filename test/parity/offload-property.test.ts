@@ -260,7 +260,7 @@ describe('a model on any tiers, computed by the reference', () => {
       const property = fc.asyncProperty(placed, async (drawn) => {
         await check(await open('reference', drawn, placedOptions(drawn)), drawn);
       });
-      await fc.assert(property, { numRuns: 310 });
+      await fc.assert(property, { numRuns: 320 });
       expect(readdirSync(offloadDir)).toEqual([]);
     },
     LONG_MILLISECONDS,
