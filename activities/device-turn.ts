@@ -1,7 +1,7 @@
 /**
  * Turns on a device: of all processes of a machine one computes at a time, a shard each.
  *
- * Two that computed together would take memory twice, and on cores that they share more than twice the time.
+ * Two that computed together would take memory twice, and threads of one would wait for cores that the other has.
  */
 import { statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';

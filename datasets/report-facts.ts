@@ -1,7 +1,7 @@
 /**
  * What a report tells, in whatever form: the run, its scores, where its files are.
  */
-import { count } from './report-format.js';
+import { count, duration } from './report-format.js';
 import type { Sample, ScoredTask, TaskScores } from './score.js';
 import type { Pipeline } from './spec.js';
 import type { Task } from './tasks.js';
@@ -102,7 +102,14 @@ export function recoveredText({ recovered }: Pick<RunWork, 'recovered'>): string
 }
 
 /** For people: what took how long, by how much it missed what was expected. */
-export function stepRows({ predicted, measured }: RunSteps): [what: string, expected: number, found: number][] {
+export function stepRows({
+  predicted,
+  measured,
+}: RunSteps): [what: string, expected: string, found: string, off: string][] {
   const names = { products: 'products and norms', attention: 'attention', waiting: 'waiting for the disk', all: 'all' };
-  return (Object.keys(names) as (keyof typeof names)[]).map((step) => [names[step], predicted[step], measured[step]]);
+  return (Object.keys(names) as (keyof typeof names)[]).map((step) => {
+    const [expected, found] = [predicted[step], measured[step]];
+    const off = expected > 0 ? `${(100 * (found / expected - 1)).toFixed(0)} %` : '';
+    return [names[step], duration(expected), duration(found), off];
+  });
 }

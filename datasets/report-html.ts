@@ -119,8 +119,8 @@ ${scoreChart(scored)}
 function stepsSection({ steps }: ReportFacts): Html | null {
   if (!steps) return null;
   const rows = stepRows(steps).map(
-    ([what, expected, found]) => html`<tr><td>${what}</td><td class="n">${duration(expected)}</td>
-<td class="n">${duration(found)}</td><td class="n">${expected > 0 ? `${(100 * (found / expected - 1)).toFixed(0)} %` : '–'}</td></tr>`,
+    ([what, expected, found, off]) => html`<tr><td>${what}</td><td class="n">${expected}</td>
+<td class="n">${found}</td><td class="n">${off}</td></tr>`,
   );
   return html`<section class="card" id="steps">
 <h2>Expected and measured</h2>

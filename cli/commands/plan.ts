@@ -1,8 +1,8 @@
 /** `zigzag plan`: what a run would take, in hours and bytes, and where everything would live, before it starts. */
 import { type Command, Option } from 'commander';
 import { InputError } from '../../datasets/errors.js';
-import type { PackedType } from '../../engine/memory/packed.js';
 import type { HardwareProfile } from '../../engine/policy/hardware.js';
+import { weightTypeOf } from '../../engine/policy/plan.js';
 import type { KvBits, ScheduleName, WeightBits } from '../../engine/policy/policy.js';
 import type { SearchRequest } from '../../engine/policy/search.js';
 import { byteSize } from '../bytes.js';
@@ -97,12 +97,10 @@ async function workOf(path: string | undefined, flags: PlanFlags): Promise<PlanW
   return givenWork({ model, promptLen, genLen, numSequences: numSequences ?? DEFAULT_SEQUENCES });
 }
 
-const typeOf: Readonly<Record<WeightBits, PackedType>> = { 32: 'float32', 16: 'float16', 8: 'int8', 4: 'int4' };
-
 function requestOf({ config, workload, engine }: PlanWork, profile: HardwareProfile, flags: PlanFlags): SearchRequest {
   const { gpuBatchSize = engine.gpuBatchSize, numGpuBatches = engine.numGpuBatches } = flags;
   const onGpu = profile.computeTier === 'gpu';
-  const weights = typeOf[flags.weightBits ?? engine.weightBits ?? 16];
+  const weights = weightTypeOf(flags.weightBits ?? engine.weightBits ?? 16);
   const schedule = flags.schedule ?? engine.schedule;
   const kv = flags.kvBits ?? engine.kvBits ?? (onGpu ? 16 : 32);
   return {

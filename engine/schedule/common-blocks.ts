@@ -17,7 +17,7 @@ export interface SlotRun {
 const LEAST_SLOTS = 4;
 const LEAST_BLOCKS = 2;
 
-/** Whole blocks that each sequence's prompt has in common with the next one's; their last row is another's as well. */
+/** Whole blocks that each sequence's prompt has in common with the next one's. */
 export function blocksInCommon(sequences: readonly GenerateSequence[]): number[] {
   return sequences.slice(1).map(({ prompt }, i) => {
     return Math.floor(commonLength(sequences[i]!.prompt, prompt) / KV_BLOCK_TOKENS);

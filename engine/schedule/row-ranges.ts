@@ -18,11 +18,6 @@ export interface RowRange {
   readonly end: number;
 }
 
-/** The first rows of ranges, in order. */
-export function firstRows(ranges: readonly RowRange[], count: number): RowRange[] {
-  return rowsBetween(ranges, 0, count);
-}
-
 /** Rows [from, to) of ranges, counted through all of them. */
 export function rowsBetween(ranges: readonly RowRange[], from: number, to: number): RowRange[] {
   const taken: RowRange[] = [];

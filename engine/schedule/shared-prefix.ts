@@ -6,7 +6,7 @@
  * are kept from earlier sweeps (`prefix-store.ts`).
  */
 import type { Sequence } from '../sequence.js';
-import { firstRows, type RowRange } from './row-ranges.js';
+import { type RowRange, rowsBetween } from './row-ranges.js';
 import { ATTENTION_TILE } from './token-tree.js';
 
 /** The rows that hold a newcomer's first positions, in order; together they are `length` rows. */
@@ -70,7 +70,7 @@ export class PrefixIndex {
 function prefixOf(ranges: readonly RowRange[], length: number): SharedPrefix {
   // A tile of attention in which one row were left to compute would round otherwise.
   const used = length % ATTENTION_TILE === ATTENTION_TILE - 1 ? length - 1 : length;
-  return used < LEAST_SHARED ? NO_PREFIX : { ranges: firstRows(ranges, used), length: used };
+  return used < LEAST_SHARED ? NO_PREFIX : { ranges: rowsBetween(ranges, 0, used), length: used };
 }
 
 /** Tokens whose rows follow one another: a prompt, or a tree before its options part. */
