@@ -48,7 +48,7 @@ export async function startServer(program: string, ports: Ports, files: ServerFi
   child.unref();
   const deadline = Date.now() + START_MILLISECONDS;
   while (ended === undefined && Date.now() < deadline && !signal?.aborted) {
-    if (await answers(`127.0.0.1:${ports.port}`)) return child.pid as number;
+    if ((await answers(`127.0.0.1:${ports.port}`)) && (await showsUi(ports.uiPort))) return child.pid as number;
     await sleep(POLL_MILLISECONDS);
   }
   if (ended === undefined) child.kill('SIGKILL');
@@ -75,6 +75,15 @@ export async function answers(address: string): Promise<boolean> {
   } finally {
     await connection.close();
   }
+}
+
+/** Whether a Temporal UI is there: its server dies of a port that is taken, some time after the other one answers. */
+async function showsUi(port: number): Promise<boolean> {
+  const signal = AbortSignal.timeout(PROBE_MILLISECONDS);
+  return fetch(`http://127.0.0.1:${port}/healthz`, { signal }).then(
+    ({ ok }) => ok,
+    () => false,
+  );
 }
 
 /** Asks a server to stop and waits until it is gone. */
@@ -139,5 +148,18 @@ function lastError(logFile: string, start: number): string | undefined {
     closeSync(file);
   }
   const lines = bytes.toString('utf8').split('\n');
-  return lines.findLast((line) => /^error:/i.test(line))?.replace(/^error:\s*/i, '');
+  return lines.map(errorIn).findLast((message) => message !== undefined);
+}
+
+/** The server's own errors are prose; those of its web UI are lines of JSON. */
+function errorIn(line: string): string | undefined {
+  const prose = /^error:\s*(.*)/i.exec(line);
+  if (prose) return prose[1];
+  if (!line.startsWith('{"time"')) return undefined;
+  try {
+    const { level, message } = JSON.parse(line) as { level?: string; message?: string };
+    return level === 'FATAL' ? message : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -11,7 +11,16 @@ import { makeDirectory, writeFileAtomic } from '../datasets/files.js';
 import { isAlive, withLock } from './bootstrap.js';
 import { stateDirectory } from './state.js';
 import { ensureTemporalBinary } from './temporal-binary.js';
-import { answers, checkPort, freePort, isServer, type Ports, startServer, stopServer } from './temporal-process.js';
+import {
+  answers,
+  checkPort,
+  freePort,
+  isServer,
+  type Ports,
+  type ServerFiles,
+  startServer,
+  stopServer,
+} from './temporal-process.js';
 
 /** What the state file says; true of a running server only while the process is there. */
 export interface ServerState {
@@ -52,7 +61,7 @@ export interface LocalServerOptions {
 /** How soon a server that was killed is noticed. */
 const WATCH_MILLISECONDS = 1_000;
 /** Another program may take a free port between the look and the start. */
-const START_ATTEMPTS = 3;
+const START_ATTEMPTS = 5;
 
 let handles = 0;
 
@@ -151,21 +160,12 @@ async function locate(home: string, user: string, options: LocalServerOptions): 
 async function start(
   home: string,
   program: string,
-  files: { dbFile: string; logFile: string },
+  files: ServerFiles,
   before: ServerState | undefined,
   options: LocalServerOptions,
 ): Promise<ServerState> {
-  const chosen = options.port !== undefined || options.uiPort !== undefined;
-  for (let attempt = 1; ; attempt += 1) {
-    const ports = await choosePorts(before, options);
-    try {
-      const pid = await startServer(program, ports, files, options.signal);
-      return writeState(home, { ...describe(pid, ports), ...files, keep: options.keep ?? false });
-    } catch (error) {
-      const portTaken = /address already in use/.test((error as Error).message);
-      if (!portTaken || chosen || attempt === START_ATTEMPTS) throw error;
-    }
-  }
+  const started = await launch(program, files, () => choosePorts(before, options), options.signal);
+  return writeState(home, { ...started, ...files, keep: options.keep ?? false });
 }
 
 /** Called under the lock by every command that noticed; the first starts the server, the others find it. */
@@ -175,9 +175,23 @@ async function restartIfGone(home: string, program: string, known: ServerState):
     if (state.address === known.address) return state;
     throw new InputError(`the local Temporal server died and now runs at ${state.address}; run the same command again`);
   }
-  const ports = { port: portOf(known.address), uiPort: portOf(known.uiAddress) };
-  const pid = await startServer(program, ports, known);
-  return writeState(home, { ...known, ...describe(pid, ports) });
+  // Connections that are open lead to its port; its UI may move.
+  const port = portOf(known.address);
+  const started = await launch(program, known, async () => ({ port, uiPort: await freePort(portOf(known.uiAddress)) }));
+  return writeState(home, { ...known, ...started });
+}
+
+/** Starts a server, and chooses again where another program was quicker at its ports. */
+async function launch(program: string, files: ServerFiles, choose: () => Promise<Ports>, signal?: AbortSignal) {
+  for (let attempt = 1; ; attempt += 1) {
+    const ports = await choose();
+    try {
+      return describe(await startServer(program, ports, files, signal), ports);
+    } catch (error) {
+      const portTaken = /address already in use/.test((error as Error).message);
+      if (!portTaken || attempt === START_ATTEMPTS) throw error;
+    }
+  }
 }
 
 async function leave(home: string, user: string): Promise<void> {

@@ -1,9 +1,10 @@
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { configuredCluster, openConnection } from '../../cli/connection.js';
+import { findTemporalBinary } from '../../cli/temporal-binary.js';
 import { findLocalServer, openLocalServer, stopLocalServer } from '../../cli/temporal-server.js';
 import { InputError } from '../../datasets/errors.js';
 import { isolatedEnv, temporaryDirectory } from '../support/temporal.js';
@@ -85,6 +86,17 @@ describe('the local server', () => {
     expect(readdirSync(join(home, 'users'))).toEqual([]);
   });
 
+  it('starts once more where another program takes the port of its UI while it starts', async () => {
+    const { path: real } = (await findTemporalBinary(env))!;
+    const programs = join(directory, 'programs');
+    mkdirSync(programs);
+    writeFileSync(join(programs, 'temporal'), unluckyTemporal(real, join(directory, 'died')), { mode: 0o755 });
+    const server = await openLocalServer({ env: { ...env, PATH: `${programs}${delimiter}${env.PATH}` } });
+    expect(existsSync(join(directory, 'died'))).toBe(true);
+    expect((await fetch(server.state.uiAddress)).status).toBe(200);
+    await server.close();
+  });
+
   it('says what to do where its database is damaged', async () => {
     const { dbFile } = JSON.parse(readFileSync(join(home, 'server.json'), 'utf8')) as { dbFile: string };
     writeFileSync(dbFile, 'not a database, but long enough to be read as one'.repeat(100));
@@ -130,6 +142,18 @@ describe('a cluster', () => {
     await expect(failure).rejects.toThrow(/cannot use Temporal at 127\.0\.0\.1:1.*TEMPORAL_ADDRESS/);
   }, 20_000);
 });
+
+/** A `temporal` that dies once, with the words of Server 1.32.0 whose UI found its port taken, and then is the real one. */
+function unluckyTemporal(real: string, died: string): string {
+  return `#!/bin/sh
+[ "$1" = server ] && [ ! -e '${died}' ] && touch '${died}' && {
+  echo '{"time":"2026-11-27T00:57:20.083989547Z","level":"FATAL","prefix":"echo","file":"server.go","line":"155",' \
+    '"message":"listen tcp 127.0.0.1:'"$8"': bind: address already in use"}'
+  exit 1
+}
+exec '${real}' "$@"
+`;
+}
 
 function listen(port = 0): Promise<Server> {
   return new Promise((resolve) => {

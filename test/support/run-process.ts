@@ -29,6 +29,8 @@ export function startRun(words: readonly string[], env: NodeJS.ProcessEnv): RunP
   });
   const ended = new Promise<EndedRun>((resolve) => {
     child.once('close', (code) => {
+      // A test says only that the code was another; killed processes have none.
+      if (code) console.error(stderr);
       const line = stdout.trimEnd().split('\n').at(-1) ?? '';
       resolve({ code, result: line.startsWith('{') ? JSON.parse(line) : undefined, stderr });
     });
