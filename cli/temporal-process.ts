@@ -151,15 +151,11 @@ function lastError(logFile: string, start: number): string | undefined {
   return lines.map(errorIn).findLast((message) => message !== undefined);
 }
 
-/** The server's own errors are prose; those of its web UI are lines of JSON. */
+/** The program's errors are prose, its services' are logged with their cause, its web UI's are JSON. */
 function errorIn(line: string): string | undefined {
-  const prose = /^error:\s*(.*)/i.exec(line);
-  if (prose) return prose[1];
-  if (!line.startsWith('{"time"')) return undefined;
-  try {
-    const { level, message } = JSON.parse(line) as { level?: string; message?: string };
-    return level === 'FATAL' ? message : undefined;
-  } catch {
-    return undefined;
-  }
+  const found =
+    /^error:\s*(.*)/i.exec(line) ??
+    /^time=\S+ level=ERROR .* error="([^"]*)"/.exec(line) ??
+    /^\{"time":.*"level":"FATAL".*"message":"([^"]*)"/.exec(line);
+  return found?.[1];
 }
