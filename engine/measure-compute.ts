@@ -66,6 +66,14 @@ export async function measureCurve(timer: Timer, { form, width, rows: rowCounts 
   return points;
 }
 
+/** Of the same points: the rate that the mean of their times makes. */
+export function meanCurve(curves: readonly Curve[]): Curve {
+  return curves[0]!.map(([rows], i) => {
+    const seconds = curves.reduce((sum, curve) => sum + 1 / curve[i]![1], 0);
+    return [rows, curves.length / seconds];
+  });
+}
+
 /** FLOP/s of attention among the rows of one prompt, each seeing itself and those before it. */
 export async function measurePromptAttention(
   timer: Timer,

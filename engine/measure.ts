@@ -1,8 +1,10 @@
-/** This machine's hardware profile, measured: what plans are made with. Takes about a minute, and this thread meanwhile. */
+/** This machine's hardware profile, measured: what plans are made with. Takes a minute, and this thread meanwhile. */
 import { mkdir, statfs } from 'node:fs/promises';
 import { openOnnx } from './backends/onnx.js';
+import { collectAtOnce } from './collector.js';
 import { EngineError } from './errors.js';
 import {
+  meanCurve,
   measureCacheAttention,
   measureCall,
   measureCurve,
@@ -17,7 +19,7 @@ import {
 } from './measure-compute.js';
 import { measureDisk, measureStolen } from './measure-disk.js';
 import type { PackedType } from './memory/packed.js';
-import type { HardwareProfile, MachineIdentity, ProductRates } from './policy/hardware.js';
+import type { Curve, HardwareProfile, MachineIdentity, ProductRates } from './policy/hardware.js';
 
 export interface MeasureOptions {
   /** What it is that is measured. */
@@ -38,6 +40,8 @@ const ROWS = [1, 8, 32, 128, 512];
 const PROMPTS = [32, 128, 256];
 /** Long enough for a median, short enough for a profile in two minutes. */
 const MEASURE_MILLISECONDS = 300;
+/** Over the products, with everything else between two of the same: a virtual machine has slow seconds. */
+const PASSES = 3;
 /** Of memory and of free disk, what a run may use: the system and the other processes need some. */
 const USABLE = 0.8;
 
@@ -45,24 +49,28 @@ const USABLE = 0.8;
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
   const { machine, threads, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
   await mkdir(directory, { recursive: true });
-  const total = FORMS.length * WIDTHS.length + 7;
+  const measured = FORMS.flatMap((form) => WIDTHS.map((width) => ({ form, width, passes: [] as Curve[] })));
+  const total = PASSES * measured.length + 7;
   let done = 0;
   const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
     onProgress?.(done++, total, what);
     return act();
   };
+  collectAtOnce();
   const disk = await step('disk', () => measureDisk(directory, 5 * milliseconds));
-  const products: Partial<Record<PackedType, ProductRates[]>> = {};
   const config = probeConfig(WIDTHS.at(-1)!);
   const backend = await openOnnx(config, { threads: threads ?? machine.cores });
   const timer: Timer = { backend, milliseconds };
   try {
-    for (const form of FORMS) {
-      for (const width of WIDTHS) {
-        const curve = await step(`products, ${form}`, () => measureCurve(timer, { form, width, rows: ROWS }));
-        products[form] = [...(products[form] ?? []), { width, curve }];
+    for (let pass = 0; pass < PASSES; pass++) {
+      for (const { form, width, passes } of measured) {
+        passes.push(await step(`products, ${form}`, () => measureCurve(timer, { form, width, rows: ROWS })));
       }
+    }
+    const products: Partial<Record<PackedType, ProductRates[]>> = {};
+    for (const { form, width, passes } of measured) {
+      products[form] = [...(products[form] ?? []), { width, curve: meanCurve(passes) }];
     }
     const prompt = await step('attention of prompts', () => measurePromptAttention(timer, config, PROMPTS));
     const cpu = await step('attention of the cache', () => measureCacheAttention(timer, config));

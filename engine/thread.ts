@@ -1,14 +1,12 @@
 /** The engine's own thread: opens one engine and serves the messages of `host.ts`. */
-import { setFlagsFromString } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
+import { collectAtOnce } from './collector.js';
 import { openEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import type { Engine, EngineOptions } from './requests.js';
 import type { FromThread, ThrownError, ToThread } from './thread-messages.js';
 
-// Arrays that leave onnxruntime make V8 collect several times a second. Marking beside the products takes their cores for
-// longer than marking at once takes: a quarter of all CPU time, on two cores.
-setFlagsFromString('--no-incremental-marking');
+collectAtOnce();
 
 const port = parentPort!;
 const send = (message: FromThread) => port.postMessage(message);

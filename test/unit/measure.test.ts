@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { EngineError } from '../../engine/errors.js';
 import { measureHardware } from '../../engine/measure.js';
+import { meanCurve } from '../../engine/measure-compute.js';
 import { namedShape } from '../../engine/model/named-shapes.js';
 import { formatHardware, parseHardware } from '../../engine/policy/hardware.js';
 import { openSolver } from '../../engine/policy/highs.js';
@@ -45,6 +46,24 @@ describe('measuring this machine', () => {
       await openSolver(),
     );
     expect(best.predicted.generationThroughput).toBeGreaterThan(0);
+  });
+
+  it('takes the mean of times, not of rates, over several passes', () => {
+    const passes = [
+      [
+        [1, 10],
+        [8, 100],
+      ],
+      [
+        [1, 30],
+        [8, 100],
+      ],
+    ] as const;
+    // A tenth and a thirtieth of a second: two operations in 4/30 s.
+    expect(meanCurve(passes)).toEqual([
+      [1, expect.closeTo(15, 9)],
+      [8, expect.closeTo(100, 9)],
+    ]);
   });
 
   it('stops between two measurements once it is cancelled', async () => {
