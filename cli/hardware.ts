@@ -9,6 +9,7 @@ import {
   type HardwareProfile,
   type MachineIdentity,
   parseHardware,
+  usableBytes,
 } from '../engine/policy/hardware.js';
 import { hardwareProfiles, namedHardware } from '../engine/policy/profiles.js';
 import { refinementOf, type StepComparison } from '../engine/policy/steps.js';
@@ -38,11 +39,16 @@ export function findHardware(reference: string | undefined): HardwareProfile {
   return existsSync(path) ? read(path) : namedHardware(reference);
 }
 
-/** As this machine was measured; undefined where it was not, or its hardware has changed. */
+/**
+ * As this machine was measured; undefined where it was not, or its processor has changed. Its rates hold in a container with
+ * less memory too, which has only room for less.
+ */
 export function keptHardware(): HardwareProfile | undefined {
   const path = measuredPath();
   const profile = existsSync(path) ? read(path) : undefined;
-  return profile && isThisMachine(profile) ? profile : undefined;
+  const machine = machineIdentity();
+  if (profile?.machine?.processor !== machine.processor || profile.machine.cores !== machine.cores) return undefined;
+  return { ...profile, machine, capacityBytes: { ...profile.capacityBytes, cpu: usableBytes(machine.memoryBytes) } };
 }
 
 /** Where runs are kept beside what was expected of them, a line each. */
@@ -110,11 +116,6 @@ export async function measuredHardware({ anew, signal }: { readonly anew: boolea
   } finally {
     progress.stop();
   }
-}
-
-function isThisMachine({ machine }: HardwareProfile): boolean {
-  const { processor, cores, memoryBytes } = machineIdentity();
-  return machine?.processor === processor && machine.cores === cores && machine.memoryBytes === memoryBytes;
 }
 
 /** Whole or not at all. */

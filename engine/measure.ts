@@ -19,7 +19,13 @@ import {
 } from './measure-compute.js';
 import { measureDisk, measureStolen } from './measure-disk.js';
 import type { PackedType } from './memory/packed.js';
-import type { Curve, HardwareProfile, MachineIdentity, ProductRates } from './policy/hardware.js';
+import {
+  type Curve,
+  type HardwareProfile,
+  type MachineIdentity,
+  type ProductRates,
+  usableBytes,
+} from './policy/hardware.js';
 
 export interface MeasureOptions {
   /** What it is that is measured. */
@@ -42,8 +48,6 @@ const PROMPTS = [32, 128, 256];
 const MEASURE_MILLISECONDS = 300;
 /** Over the products, with everything else between two of the same: a virtual machine has slow seconds. */
 const PASSES = 3;
-/** Of memory and of free disk, what a run may use: the system and the other processes need some. */
-const USABLE = 0.8;
 
 /** @throws CANCELLED between two measurements once the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
@@ -91,8 +95,8 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
       computeTier: 'cpu',
       capacityBytes: {
         gpu: 0,
-        cpu: Math.floor(USABLE * machine.memoryBytes),
-        disk: Math.floor(USABLE * bavail * bsize),
+        cpu: usableBytes(machine.memoryBytes),
+        disk: usableBytes(bavail * bsize),
       },
       links: { diskRead, diskWrite },
       bufferedBytesPerSecond: buffered,

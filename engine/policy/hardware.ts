@@ -69,6 +69,11 @@ export interface MachineIdentity {
   readonly memoryBytes: number;
 }
 
+/** Of memory and of free disk, what a run may use: the system and the other processes need some. */
+export function usableBytes(bytes: number): number {
+  return Math.floor(0.8 * bytes);
+}
+
 export interface Refinement {
   readonly computeFactor: number;
   readonly ioFactor: number;

@@ -6,7 +6,7 @@ import { benchPlanning, predictBench } from '../../cli/bench-plan.js';
 import { findHardware, machineIdentity, measuredPath } from '../../cli/hardware.js';
 import type { EngineError } from '../../engine/errors.js';
 import { namedShape } from '../../engine/model/named-shapes.js';
-import { anyWidth, formatHardware, type HardwareProfile } from '../../engine/policy/hardware.js';
+import { anyWidth, formatHardware, type HardwareProfile, usableBytes } from '../../engine/policy/hardware.js';
 import { planMemory } from '../../engine/policy/memory-plan.js';
 import { type PolicyRequest, planPolicy } from '../../engine/policy/planned.js';
 import { allOn, checkPolicy } from '../../engine/policy/policy.js';
@@ -108,9 +108,14 @@ describe('the policy of a benchmark', () => {
 
 describe("this machine's profile", () => {
   it('is refused once the hardware has changed', () => {
-    measured(profile);
-    expect(findHardware(undefined)).toEqual(profile);
     measured({ ...profile, machine: { ...machineIdentity(), cores: 1000 } });
     expect(() => findHardware(undefined)).toThrow('run zigzag doctor');
+  });
+
+  it('holds where there is less memory, as in a container, with room for less', () => {
+    const machine = machineIdentity();
+    const cpu = usableBytes(machine.memoryBytes);
+    measured({ ...profile, machine: { ...machine, memoryBytes: 4 * machine.memoryBytes } });
+    expect(findHardware(undefined)).toEqual({ ...profile, machine, capacityBytes: { ...profile.capacityBytes, cpu } });
   });
 });
