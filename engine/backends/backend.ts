@@ -75,6 +75,13 @@ export interface FeedParts {
   readonly upBias?: Float32Array;
 }
 
+/** Where a product goes: columns [first, first + its own) of (rows, width). */
+export interface Columns {
+  readonly rows: Float32Array;
+  readonly width: number;
+  readonly first: number;
+}
+
 /** A decoder layer that a backend holds. Its results are overwritten by the next call of the same method of any layer. */
 export interface KeptLayer {
   /** Norm, queries, keys and values. */
@@ -135,14 +142,25 @@ export interface Backend {
   /** RMSNorm, or LayerNorm where there is a bias, of rows of hiddenSize. */
   norm(hidden: Float32Array, weight: Float32Array, bias?: Float32Array): Promise<Float32Array>;
 
-  /** input (rows, in) times the part (out, in), transposed, plus bias (out): (rows, out). */
-  multiply(input: Float32Array, part: PackedMatrix, bias?: Float32Array): Promise<Float32Array>;
+  /**
+   * input (rows, in) times the part (out, in), transposed, plus bias (out).
+   * @param into receives it
+   * @returns (rows, out), or what `into` holds
+   */
+  multiply(input: Float32Array, part: PackedMatrix, bias?: Float32Array, into?: Columns): Promise<Float32Array>;
 
-  /** Splits joined queries, keys and values; norms each head and rotates it where the model does. */
+  /**
+   * Splits joined queries, keys and values; norms each head and rotates it where the model does. The results are overwritten by
+   * the next call.
+   */
   rotate(layer: number, norms: HeadNorms, joined: Float32Array, positions: Int32Array): Promise<Projection>;
 
-  /** activation(input gateᵀ + bias) * (input upᵀ + bias), or activation(input upᵀ + bias): (rows, part's rows). */
-  feed(input: Float32Array, parts: FeedParts): Promise<Float32Array>;
+  /**
+   * activation(input gateᵀ + bias) * (input upᵀ + bias), or activation(input upᵀ + bias).
+   * @param into receives it
+   * @returns (rows, part's rows), or what `into` holds
+   */
+  feed(input: Float32Array, parts: FeedParts, into?: Columns): Promise<Float32Array>;
 
   /** Logits over the part's rows of the vocabulary. */
   head(part: PackedMatrix, request: HeadRequest): Promise<HeadResult>;

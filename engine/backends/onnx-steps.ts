@@ -4,10 +4,10 @@
 import type { Scratch } from '../memory/scratch.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
-import type { Projection } from './backend.js';
+import type { Columns, Projection } from './backend.js';
 import { type Feeds, float, floats, longs, type Rows, rowFeeds, type Session } from './onnx-session.js';
 import { type RotaryTables, rotaryByLayer } from './rotary.js';
-import { computedRows, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
+import { computedRows, putColumns, putTile, type RowTile, rowTiles, takeTile } from './row-tiles.js';
 
 /** Rows of one dense call. */
 const ROW_TILE = 512;
@@ -21,8 +21,11 @@ export interface Turn {
 export interface Steps {
   /** Queries, keys and values, by a graph that ends in them. */
   projection(session: Session, feeds: Feeds, rows: Rows, turn: Turn): Promise<Projection>;
-  /** The one output of a graph: (rows, width). */
-  rowwise(session: Session, feeds: Feeds, rows: Rows, width: number): Promise<Float32Array>;
+  /**
+   * The one output of a graph: (rows, width).
+   * @param into receives it, and what `into` holds is returned
+   */
+  rowwise(session: Session, feeds: Feeds, rows: Rows, width: number, into?: Columns): Promise<Float32Array>;
 }
 
 /** @param scratch where results go, until the next call puts its own there; without it they are the caller's */
@@ -46,15 +49,15 @@ export function openSteps(config: ModelConfig, scratch?: Scratch): Steps {
       return { queryKey, value };
     },
 
-    async rowwise(session, feeds, rows, width) {
+    async rowwise(session, feeds, rows, width, into) {
       const [first] = Object.values(rows);
       const count = first!.data.length / first!.width;
-      const result = array('result', count * width);
+      const result = into ?? { rows: array('result', count * width), width, first: 0 };
       for (const tile of rowTiles(count, ROW_TILE)) {
         const outputs = await session.run({ ...feeds, ...rowFeeds(rows, tile) });
-        putTile(result, floats(Object.values(outputs)[0]!), width, tile);
+        putColumns(result, floats(Object.values(outputs)[0]!), width, tile);
       }
-      return result;
+      return result.rows;
     },
   };
 }

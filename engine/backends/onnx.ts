@@ -38,7 +38,7 @@ const HEAD_TILE = 64;
 
 export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 }: BackendOptions): Promise<Backend> {
   const sessions = new Sessions(threads);
-  const [steps, keptSteps] = [openSteps(config), openSteps(config, new Scratch())];
+  const [steps, reusedSteps] = [openSteps(config), openSteps(config, new Scratch())];
   const { hiddenSize } = config;
   const [queryKeyWidth, valueWidth] = [queryKeySize(config), valueSize(config)];
   if (computeBits === 8) await requireExactBytes(sessions);
@@ -47,13 +47,13 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
     sharesBlocks: sharesBlocks(config),
     numerics: numericsOf('onnx', { computeBits, ...config.kv }),
 
-    keep: (layer, weights) => keepLayer(config, layer, weights, { sessions, steps: keptSteps, computeBits }),
+    keep: (layer, weights) => keepLayer(config, layer, weights, { sessions, steps: reusedSteps, computeBits }),
 
     async rotate(layer, norms, joined, positions) {
       const { feeds } = layerFeeds(norms, HEAD_NORMS);
       const rows = { joined: { data: joined, width: queryKeyWidth + valueWidth } };
       const session = await sessions.get('rotate', () => graphs.rotateGraph(config));
-      return steps.projection(session, feeds, rows, { layer, positions });
+      return reusedSteps.projection(session, feeds, rows, { layer, positions });
     },
 
     async norm(hidden, weight, bias) {
@@ -63,16 +63,16 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
       return steps.rowwise(session, feeds, rows, hiddenSize);
     },
 
-    async multiply(input, part, bias) {
+    async multiply(input, part, bias, into) {
       const form = packedForm(part);
       const [out, width] = part.shape as [number, number];
       const feeds = { ...matrixFeeds('up', part), ...(bias && { upBias: vector(bias) }) };
       const build = () => graphs.multiplyGraph(form, bias !== undefined);
       const session = await sessions.get(`multiply ${form} ${bias !== undefined}`, build);
-      return steps.rowwise(session, feeds, { input: { data: input, width } }, out);
+      return steps.rowwise(session, feeds, { input: { data: input, width } }, out, into);
     },
 
-    async feed(input, { gate, gateBias, up, upBias }) {
+    async feed(input, { gate, gateBias, up, upBias }, into) {
       const form = packedForm(up);
       const feeds = {
         ...matrixFeeds('up', up),
@@ -82,7 +82,7 @@ export async function openOnnx(config: ModelConfig, { threads, computeBits = 32 
       };
       const rows = { input: { data: input, width: hiddenSize } };
       const session = await sessions.get(`feed ${form}`, () => graphs.feedGraph(config, form));
-      return steps.rowwise(session, feeds, rows, up.shape[0]!);
+      return steps.rowwise(session, feeds, rows, up.shape[0]!, into);
     },
 
     async head(part, request) {

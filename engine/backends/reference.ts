@@ -13,6 +13,7 @@ import { numericsOf } from '../numerics.js';
 import type {
   Backend,
   BackendOptions,
+  Columns,
   FeedParts,
   HeadNorms,
   HeadRequest,
@@ -24,6 +25,7 @@ import type {
 import { KV_BLOCK_TOKENS, MASKED } from './backend.js';
 import { activate, normalise, product, softcapped, softmax } from './formulas.js';
 import { type RotaryTables, rotaryByLayer } from './rotary.js';
+import { putColumns } from './row-tiles.js';
 import { isSparse, keepLargest, keptPositions } from './sparse-attention.js';
 
 export async function openReference(config: ModelConfig, { computeBits }: BackendOptions): Promise<Backend> {
@@ -39,9 +41,9 @@ export async function openReference(config: ModelConfig, { computeBits }: Backen
     attendRows: async (queries, keys, values, mask) => attendRows(config, queries, keys, values, mask),
     attendCache: async (queries, blocks, slots, mask) => attendCache(config, queries, blocks, slots, mask),
     norm: async (hidden, weight, bias) => normalise(config, hidden, weight, bias),
-    multiply: async (input, part, bias) => product(input, widen(part), part.shape[1]!, bias),
+    multiply: async (input, part, bias, into) => put(product(input, widen(part), part.shape[1]!, bias), part, into),
     rotate: async (layer, norms, joined, positions) => rotateJoined(config, norms, joined, positions, rotary(layer)),
-    feed: async (input, parts) => feed(config, input, parts),
+    feed: async (input, parts, into) => put(feed(config, input, parts), parts.up, into),
     head: async (part, request) => head(config, part, request),
     close: async () => {},
   };
@@ -217,6 +219,14 @@ function feedForward(config: ModelConfig, tensors: WideTensors, input: Float32Ar
   const up = product(input, tensors.up!, hiddenSize, tensors.upBias);
   const gate = tensors.gate && product(input, tensors.gate, hiddenSize, tensors.gateBias);
   return product(gated(config, up, gate), tensors.down!, ffnSize, tensors.downBias);
+}
+
+/** @returns what a product with the part is in: `into`, where there is one */
+function put(product: Float32Array, { shape }: PackedMatrix, into: Columns | undefined): Float32Array {
+  if (!into) return product;
+  const width = shape[0]!;
+  putColumns(into, product, width, { start: 0, end: product.length / width });
+  return into.rows;
 }
 
 function feed(config: ModelConfig, input: Float32Array, { gate, gateBias, up, upBias }: FeedParts): Float32Array {

@@ -4,6 +4,7 @@
  * Products of one row take another path through the kernels, with other rounding, so a lone row is computed twice over;
  * a row's result then does not depend on how many rows come with it.
  */
+import type { Columns } from './backend.js';
 
 export const MIN_ROWS = 2;
 
@@ -34,4 +35,16 @@ export function takeTile<T extends Float32Array | Int32Array>(data: T, width: nu
 /** Puts what was computed for a tile into its rows of the whole; a doubled row's copy is dropped. */
 export function putTile<T extends Float32Array | Int32Array>(into: T, computed: T, width: number, tile: RowTile): void {
   into.set(computed.subarray(0, (tile.end - tile.start) * width), tile.start * width);
+}
+
+/** As `putTile`, rows of `count` elements into columns. */
+export function putColumns(into: Columns, computed: Float32Array, count: number, { start, end }: RowTile): void {
+  const { rows, width, first } = into;
+  if (count === width) {
+    putTile(rows, computed, width, { start, end });
+    return;
+  }
+  for (let row = start; row < end; row++) {
+    rows.set(computed.subarray((row - start) * count, (row - start + 1) * count), row * width + first);
+  }
 }

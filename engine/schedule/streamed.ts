@@ -4,6 +4,7 @@
  */
 import type { Backend, HeadResult, LayerWeights } from '../backends/backend.js';
 import { type PackedMatrix, widen } from '../memory/packed.js';
+import { Scratch } from '../memory/scratch.js';
 import type { LoadedPart, PartSource, WeightStream } from '../memory/weight-stream.js';
 import type { Experts, ModelConfig } from '../model/config.js';
 import { denseFfnSize, type ExpertPart, queryKeySize, type TensorName, valueSize } from '../model/layers.js';
@@ -35,6 +36,8 @@ export function streamedCompute(
 ): LayerCompute {
   const { hiddenSize, numHeads, headDim, norm: norms } = config;
   const headLayer = config.numLayers + 1;
+  /** Products that are used up before the next of their name. */
+  const scratch = new Scratch();
   const vector = (layer: number, name: TensorName) => {
     const matrix = resident.layers[layer]![name];
     return matrix && widen(matrix);
@@ -68,7 +71,7 @@ export function streamedCompute(
     }
   }
 
-  /** input Wᵀ + b, part by part: (rows, outSize). */
+  /** input Wᵀ + b, part by part: (rows, outSize), until the next product of a tensor of this kind. */
   async function linear(
     source: PartSource,
     {
@@ -79,11 +82,10 @@ export function streamedCompute(
     input: Float32Array,
     [outSize, inSize]: readonly [number, number],
   ): Promise<Float32Array> {
-    const result = new Float32Array((input.length / inSize) * outSize);
+    const result = scratch.take(kindOf(name), (input.length / inSize) * outSize);
     await eachPart(source, layer, [name], async ([part], firstRow) => {
-      const rows = part!.shape[0]!;
-      const product = await backend.multiply(input, part!, bias?.subarray(firstRow, firstRow + rows));
-      putColumns(result, outSize, product, firstRow);
+      const ownBias = bias?.subarray(firstRow, firstRow + part!.shape[0]!);
+      await backend.multiply(input, part!, ownBias, { rows: result, width: outSize, first: firstRow });
     });
     return result;
   }
@@ -96,7 +98,7 @@ export function streamedCompute(
     input: Float32Array,
     size: number,
   ): Promise<Float32Array> {
-    const inner = new Float32Array((input.length / hiddenSize) * size);
+    const inner = scratch.take('inner', (input.length / hiddenSize) * size);
     const named = (part: ExpertPart): TensorName => `${network}${part}`;
     const biased = (part: ExpertPart) => (network === '' ? vector(layer, `${part}Bias`) : undefined);
     const names = config.ffn.kind === 'gated' ? [named('gate'), named('up')] : [named('up')];
@@ -104,13 +106,13 @@ export function streamedCompute(
     await eachPart(source, layer, names, async (parts, firstRow) => {
       const up = parts.at(-1)!;
       const endRow = firstRow + up.shape[0]!;
-      const product = await backend.feed(input, {
+      const ownParts = {
         up,
         ...(parts.length > 1 && { gate: parts[0]! }),
         ...(upBias && { upBias: upBias.subarray(firstRow, endRow) }),
         ...(gateBias && { gateBias: gateBias.subarray(firstRow, endRow) }),
-      });
-      putColumns(inner, size, product, firstRow);
+      };
+      await backend.feed(input, ownParts, { rows: inner, width: size, first: firstRow });
     });
     return linear(source, { layer, name: named('down'), bias: biased('down') }, inner, [hiddenSize, size]);
   }
@@ -217,17 +219,9 @@ function within(id: number, rows: number): number {
   return Math.min(rows - 1, Math.max(0, id));
 }
 
-/** Puts (rows, n) into columns firstColumn.. of (rows, width). */
-function putColumns(into: Float32Array, width: number, columns: Float32Array, firstColumn: number): void {
-  const rows = into.length / width;
-  const count = columns.length / rows;
-  if (count === width) {
-    into.set(columns);
-    return;
-  }
-  for (let row = 0; row < rows; row++) {
-    into.set(columns.subarray(row * count, (row + 1) * count), row * width + firstColumn);
-  }
+/** The experts' tensors are one kind: their shares are added before the next expert's come. */
+function kindOf(name: TensorName): string {
+  return name.startsWith('experts.') ? 'experts' : name;
 }
 
 function add(a: Float32Array, b: Float32Array): Float32Array {

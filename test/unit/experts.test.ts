@@ -110,9 +110,9 @@ describe.each(['fp16', 'int4'] as const)('experts of a store in %s', (format) =>
     };
     const backend = await openReference(config, { threads: 1 });
     let expertRows = 0;
-    const feed: typeof backend.feed = (input, parts) => {
+    const feed: typeof backend.feed = (input, parts, into) => {
       expertRows += (input.length / config.hiddenSize) * (parts.up.shape[0]! / config.ffnSize);
-      return backend.feed(input, parts);
+      return backend.feed(input, parts, into);
     };
     const compute = streamedCompute({ ...backend, feed }, config, model.resident, model);
     await compute.embed(new Int32Array(ROWS), new Int32Array(ROWS));
