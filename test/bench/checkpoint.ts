@@ -16,6 +16,7 @@ import type { CheckpointStatus } from '../../engine/checkpoint.js';
 import { openEngineHost } from '../../engine/host.js';
 import type { Engine, EngineProgress, EngineRequest, RunOptions } from '../../engine/requests.js';
 import { smollm2Path } from '../support/smollm2.js';
+import { median, print } from './checks.js';
 
 /** Of the time. */
 const COST_TARGET = 0.02;
@@ -148,13 +149,4 @@ async function timed(engine: Engine, requests: readonly EngineRequest[], options
     secondsUntil: (tokens: number) =>
       reached.find(({ progress }) => progress.generatedTokens > Math.max(0, tokens - 1))!.seconds,
   };
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)]!;
-}
-
-function print(line: string): void {
-  process.stdout.write(`${line}\n`);
 }

@@ -26,3 +26,9 @@ export function printChecks(checks: readonly Check[]): boolean {
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
+
+/** Of an even number, the lower of the two in the middle. */
+export function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) / 2)]!;
+}

@@ -10,7 +10,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { BenchFigures } from '../../cli/bench-figures.js';
 import { mainPath } from '../support/command.js';
-import { atLeast, below, print, printChecks } from './checks.js';
+import { atLeast, below, median, print, printChecks } from './checks.js';
 
 interface Comparison {
   readonly what: string;
@@ -133,9 +133,4 @@ function bench(words: readonly string[]): BenchFigures {
 
 function residentShare({ peakResidentBytes, residentLimitBytes }: BenchFigures): number {
   return residentLimitBytes === null ? 0 : peakResidentBytes / residentLimitBytes;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)]!;
 }
