@@ -24,8 +24,11 @@ export async function openEngineHost(options: EngineOptions): Promise<Engine> {
   const info = await new Promise<EngineInfo>((resolve, reject) => {
     worker.on('message', (message: FromThread) => {
       if (message.type === 'opened') resolve(message.info);
-      else if (message.type === 'refused') reject(reviveError(message.error));
-      else settle(pending, message);
+      else if (message.type === 'closed') void worker.terminate();
+      else if (message.type === 'refused') {
+        reject(reviveError(message.error));
+        void worker.terminate();
+      } else settle(pending, message);
     });
     const fail = (error: unknown) => {
       reject(error);

@@ -26,4 +26,5 @@ export type FromThread =
   | { readonly type: 'refused'; readonly error: ThrownError }
   | { readonly type: 'progress'; readonly id: number; readonly progress: EngineProgress }
   | { readonly type: 'done'; readonly id: number; readonly answer: EngineResult[] | EngineUsage }
-  | { readonly type: 'failed'; readonly id: number; readonly error: ThrownError };
+  | { readonly type: 'failed'; readonly id: number; readonly error: ThrownError }
+  | { readonly type: 'closed' };
