@@ -1,6 +1,6 @@
 /** A measured machine as people read it. */
 import type { PackedType } from '../engine/memory/packed.js';
-import type { HardwareProfile, LinkRate } from '../engine/policy/hardware.js';
+import type { HardwareProfile, LinkRate, Rehearsal } from '../engine/policy/hardware.js';
 import { formatBytes, formatTable } from './terminal.js';
 
 export function describeHardware(profile: HardwareProfile): string {
@@ -26,6 +26,7 @@ export function describeHardware(profile: HardwareProfile): string {
       ['between the products', `${(profile.elementsPerSecond / 1e9).toFixed(2)} G values/s`],
       ['a call', `${(1e6 * profile.callSeconds).toFixed(0)} \u00b5s`],
       ['quantising', quantising(profile)],
+      ...(profile.rehearsed ?? []).map(rehearsal),
     ]),
   ].join('\n');
 }
@@ -35,6 +36,12 @@ function refinement({ refined }: HardwareProfile): string[] {
   const { computeFactor, ioFactor, runs, date } = refined;
   const factors = `arithmetic takes ${computeFactor.toFixed(2)}, what waits for the disk ${ioFactor.toFixed(2)} of what was measured`;
   return [`Refined ${date} by ${runs} ${runs === 1 ? 'run' : 'runs'}: ${factors}.`];
+}
+
+function rehearsal({ width, resident, streamed, attention, disk }: Rehearsal): [string, string] {
+  const forms = Object.entries(streamed).map(([form, factor]) => `${form} ${factor.toFixed(2)}`);
+  const factors = [`in memory ${resident.toFixed(2)}`, ...forms, `attention ${attention.toFixed(2)}`];
+  return [`the whole engine, width ${width}`, `${factors.join(', ')}, disk ${disk.toFixed(2)} of what its parts take`];
 }
 
 function diskRate({ alone, together }: LinkRate, buffered: number | undefined): string {

@@ -24,8 +24,10 @@ import {
   type HardwareProfile,
   type MachineIdentity,
   type ProductRates,
+  type Rehearsal,
   usableBytes,
 } from './policy/hardware.js';
+import { plays, rehearse } from './rehearsal.js';
 
 export interface MeasureOptions {
   /** What it is that is measured. */
@@ -35,6 +37,8 @@ export interface MeasureOptions {
   readonly directory: string;
   /** Of each measurement, at least; longer ones are steadier. */
   readonly milliseconds?: number;
+  /** Of a rehearsal; more are steadier. */
+  readonly sequences?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number, what: string) => void;
 }
@@ -47,14 +51,18 @@ const PROMPTS = [32, 128, 256];
 /** Long enough for a median, short enough for a profile in two minutes. */
 const MEASURE_MILLISECONDS = 300;
 /** Over the products, with everything else between two of the same: a virtual machine has slow seconds. */
-const PASSES = 3;
+const PASSES = 2;
+/** Of a rehearsal: some seconds. */
+const SEQUENCES = 32;
 
 /** @throws CANCELLED between two measurements once the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
-  const { machine, threads, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
+  const { machine, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
+  const threads = options.threads ?? machine.cores;
   await mkdir(directory, { recursive: true });
   const measured = FORMS.flatMap((form) => WIDTHS.map((width) => ({ form, width, passes: [] as Curve[] })));
-  const total = PASSES * measured.length + 7;
+  const rehearsals = plays(options.sequences ?? SEQUENCES);
+  const total = PASSES * measured.length + 7 + rehearsals.length;
   let done = 0;
   const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
@@ -64,7 +72,7 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   collectAtOnce();
   const disk = await step('disk', () => measureDisk(directory, 5 * milliseconds));
   const config = probeConfig(WIDTHS.at(-1)!);
-  const backend = await openOnnx(config, { threads: threads ?? machine.cores });
+  const backend = await openOnnx(config, { threads });
   const timer: Timer = { backend, milliseconds };
   try {
     for (let pass = 0; pass < PASSES; pass++) {
@@ -84,10 +92,9 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
     const { bits8, bits4 } = await step('quantisation', async () => {
       return { bits8: await measureQuantization(timer, 8), bits4: await measureQuantization(timer, 4) };
     });
-    onProgress?.(total, total, 'done');
     const { bavail, bsize } = await statfs(directory);
     const { diskRead, diskWrite, buffered } = disk;
-    return {
+    const profile: HardwareProfile = {
       name: 'this machine',
       source: 'measured on it by zigzag doctor, through the engine itself',
       measured: new Date().toISOString(),
@@ -108,6 +115,12 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
       computeSecondsPerByteRead,
       callSeconds,
     };
+    const rehearsed: Rehearsal[] = [];
+    for (const play of rehearsals) {
+      rehearsed.push(await step('the engine, whole', () => rehearse(profile, play, { threads, directory })));
+    }
+    onProgress?.(total, total, 'done');
+    return { ...profile, rehearsed };
   } finally {
     await backend.close();
   }

@@ -4,7 +4,7 @@
 
 /** What a sweep is made of. */
 export type StepName = 'embed' | 'project' | 'attend' | 'finish' | 'head';
-/** What moves between tiers. */
+/** What moves between tiers. Waits for `kvRead` are attention's; whatever else the KV cache is waited for is `kvWrite`. */
 export type MovedName = 'weights' | 'kvRead' | 'kvWrite' | 'activations';
 
 export interface TraceTotals {

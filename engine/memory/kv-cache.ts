@@ -106,7 +106,7 @@ export class KvCache {
     const { homes, resident, trace } = this.parts;
     const blocks = blocksFor(length);
     if (from < homes.resident) resident.move(from, to, blocks);
-    else await trace.wait('kvRead', () => this.moveStaged(from, to, blocks));
+    else await trace.wait('kvWrite', () => this.moveStaged(from, to, blocks));
   }
 
   /**
@@ -117,7 +117,7 @@ export class KvCache {
   async copy(what: 'take' | 'put', slot: number, [from, to]: Positions, records: Float32Array): Promise<void> {
     const { homes, resident, trace } = this.parts;
     if (slot >= homes.resident) {
-      await trace.wait('kvRead', () => this.copyStaged(what, slot - homes.resident, [from, to], records));
+      await trace.wait('kvWrite', () => this.copyStaged(what, slot - homes.resident, [from, to], records));
       return;
     }
     for (let layer = 0; layer < this.config.numLayers; layer++) {

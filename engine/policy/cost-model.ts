@@ -11,7 +11,14 @@ import { blocksFor, kvSlotBytes, slotBytes } from '../memory/kv-layout.js';
 import { packedRowBytes } from '../memory/packed.js';
 import type { ModelConfig } from '../model/config.js';
 import { queryKeySize, valueSize } from '../model/layers.js';
-import { curveSeconds, type HardwareProfile, type LinkName, productSeconds } from './hardware.js';
+import {
+  betweenWidths,
+  curveSeconds,
+  type HardwareProfile,
+  type LinkName,
+  productSeconds,
+  type Rehearsal,
+} from './hardware.js';
 import { constant, type Linear, plus, times } from './linear-program.js';
 import { activationRowBytes } from './memory-plan.js';
 import { type Choice, elsewhere, type FixedUse, kvScale, perModel, weightBytes } from './memory-use.js';
@@ -46,7 +53,7 @@ export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, per
 function costsOf(study: CostCase, choice: Choice, group: SweepGroup): Required<Omit<SweepCosts, 'name' | 'count'>> {
   const { profile } = study;
   const moved = movedBytes(study, choice, group);
-  const factor = profile.refined?.ioFactor ?? 1;
+  const factor = factorsOf(study, choice).disk;
   const over = (link: LinkName) => times(factor / (profile.links[link]?.alone ?? 1), moved[link]);
   const { compute, attention } = computeSeconds(study, choice, group, moved.diskRead);
   const parts = { compute, attention };
@@ -100,11 +107,23 @@ function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, disk
     rates.widenSeconds * weightBytes(config).float32 +
     (rows * config.numLayers * activationRowBytes(config)) / (4 * profile.elementsPerSecond) +
     callsOf(study, choice, group) * profile.callSeconds;
-  const factor = profile.refined?.computeFactor ?? 1;
+  const factors = factorsOf(study, choice);
   const onDevice = computeTier === 'cpu' || choice.attention === 'device' ? constant(1) : share('kv', computeTier);
   const stolen = times(profile.computeSecondsPerByteRead ?? 0, diskRead);
-  const attended = times(factor, plus(constant(prompts), times(cached, onDevice)));
-  return { compute: plus(constant(factor * fixed), attended, stolen), attention: attended };
+  const attended = times(factors.attention, plus(constant(prompts), times(cached, onDevice)));
+  return { compute: plus(constant(factors.products * fixed), attended, stolen), attention: attended };
+}
+
+/** Of time: what the engine takes beside its parts, and what runs took beside that. */
+function factorsOf({ config, profile: { rehearsed, refined } }: CostCase, { resident, weightType }: Choice) {
+  const found = (of: (rehearsal: Rehearsal) => number | undefined) =>
+    rehearsed ? betweenWidths(rehearsed, config.hiddenSize, (rehearsal) => of(rehearsal) ?? 1) : 1;
+  const compute = refined?.computeFactor ?? 1;
+  return {
+    products: compute * found(({ resident: factor, streamed }) => (resident ? factor : streamed[weightType])),
+    attention: compute * found(({ attention }) => attention),
+    disk: (refined?.ioFactor ?? 1) * found(({ disk }) => disk),
+  };
 }
 
 /** Attention on the cpu beside a device, of what lives off the device. */

@@ -59,6 +59,8 @@ export interface HardwareProfile {
   readonly computeSecondsPerByteRead?: number;
   /** Of one call of a kernel. */
   readonly callSeconds: number;
+  /** What the whole engine takes beside its parts, by rising width. */
+  readonly rehearsed?: readonly Rehearsal[];
   /** How measured runs departed from the predictions, as factors of time; folded in by refining. */
   readonly refined?: Refinement;
 }
@@ -72,6 +74,17 @@ export interface MachineIdentity {
 /** Of memory and of free disk, what a run may use: the system and the other processes need some. */
 export function usableBytes(bytes: number): number {
   return Math.floor(0.8 * bytes);
+}
+
+/** What the engine takes beside what its parts take alone, as factors of time, found with a model of this width. */
+export interface Rehearsal {
+  readonly width: number;
+  /** Of everything that is computed but attention: where all weights are in memory, and where they stream. */
+  readonly resident: number;
+  readonly streamed: Readonly<Partial<Record<PackedType, number>>>;
+  readonly attention: number;
+  /** Of reading and writing the disk while computing. */
+  readonly disk: number;
 }
 
 export interface Refinement {
@@ -93,14 +106,23 @@ export function curveSeconds(curve: Curve, rows: number, flops: number): number 
   return (flops / rows) * secondsPerFlop(curve, rows);
 }
 
-/** Between two widths that were measured the time is interpolated over their logarithms; beyond them it is the nearest's. */
+/** As `betweenWidths` of the curves' times. */
 export function productSeconds(rates: readonly ProductRates[], width: number, rows: number, flops: number): number {
-  const above = rates.findIndex((measured) => measured.width >= width);
-  if (above === 0 || rates.length === 1) return curveSeconds(rates[0]!.curve, rows, flops);
-  if (above < 0) return curveSeconds(rates.at(-1)!.curve, rows, flops);
-  const [from, to] = [rates[above - 1]!, rates[above]!];
+  return betweenWidths(rates, width, ({ curve }) => curveSeconds(curve, rows, flops));
+}
+
+/** Between two widths that were measured a value is interpolated over their logarithms; beyond them it is the nearest's. */
+export function betweenWidths<Measured extends { readonly width: number }>(
+  measured: readonly Measured[],
+  width: number,
+  of: (one: Measured) => number,
+): number {
+  const above = measured.findIndex((one) => one.width >= width);
+  if (above === 0) return of(measured[0]!);
+  if (above < 0) return of(measured.at(-1)!);
+  const [from, to] = [measured[above - 1]!, measured[above]!];
   const share = Math.log(width / from.width) / Math.log(to.width / from.width);
-  return (1 - share) * curveSeconds(from.curve, rows, flops) + share * curveSeconds(to.curve, rows, flops);
+  return (1 - share) * of(from) + share * of(to);
 }
 
 /** Seconds of one operation for each of `rows` rows. */

@@ -21,6 +21,7 @@ describe('measuring this machine', () => {
       machine,
       directory,
       milliseconds: 1,
+      sequences: 4,
       onProgress: (done, total, what) => steps.push(`${done}/${total} ${what}`),
     });
     expect(parseHardware(formatHardware(profile), 'x')).toEqual(profile);
@@ -31,6 +32,10 @@ describe('measuring this machine', () => {
     // More rows share one read of the matrix.
     for (const rates of Object.values(profile.products)) {
       for (const { curve } of rates) expect(curve.at(-1)![1]).toBeGreaterThan(curve[0]![1]);
+    }
+    for (const { resident, streamed, disk } of profile.rehearsed!) {
+      for (const factor of [resident, ...Object.values(streamed)]) expect(factor).toBeGreaterThan(0);
+      expect(disk).toBeGreaterThanOrEqual(1);
     }
     const { best } = searchPolicy(
       {
