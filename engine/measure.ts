@@ -1,4 +1,4 @@
-/** This machine's hardware profile, measured: what plans are made with. Takes a minute, and this thread meanwhile. */
+/** This machine's hardware profile, measured: what plans are made with. Takes two minutes, and this thread meanwhile. */
 import { mkdir, statfs } from 'node:fs/promises';
 import { openOnnx } from './backends/onnx.js';
 import { collectAtOnce } from './collector.js';
@@ -53,7 +53,7 @@ const MEASURE_MILLISECONDS = 300;
 /** Over the products, with everything else between two of the same: a virtual machine has slow seconds. */
 const PASSES = 2;
 /** Of a rehearsal: some seconds. */
-const SEQUENCES = 32;
+const SEQUENCES = 16;
 
 /** @throws CANCELLED between two measurements once the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {

@@ -7,7 +7,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openEngine } from './engine.js';
-import type { PackedType } from './memory/packed.js';
 import type { ModelConfig } from './model/config.js';
 import { dummyWeights } from './model/dummy.js';
 import { namedShape } from './model/named-shapes.js';
@@ -18,6 +17,7 @@ import type { HardwareProfile, Rehearsal } from './policy/hardware.js';
 import { type PlanCase, type Prediction, predictPolicy, weightBitsOf } from './policy/plan.js';
 import { allOn, type Policy } from './policy/policy.js';
 import { measuredSteps, type StepSeconds } from './policy/steps.js';
+import type { Workload } from './policy/workload.js';
 import type { GenerateRequest } from './requests.js';
 import { totalsBetween } from './trace.js';
 
@@ -26,27 +26,33 @@ export interface Play {
   readonly config: ModelConfig;
   readonly sequences: number;
   readonly promptTokens: number;
-  readonly newTokens: number;
 }
 
 /** A narrow model with a KV cache as large as its weights, and a wide one: some layers of each. By rising width. */
 export function plays(sequences: number): readonly Play[] {
   const vocabSize = 8192;
-  const narrow = { ...namedShape('opt-125m'), numLayers: 4, vocabSize };
-  const wide = { ...namedShape('llama-1.1b'), numLayers: 2, vocabSize };
   return [
-    { config: narrow, sequences, promptTokens: 128, newTokens: 10 },
-    { config: wide, sequences: Math.ceil(sequences / 2), promptTokens: 64, newTokens: 10 },
+    { config: { ...namedShape('opt-125m'), numLayers: 4, vocabSize }, sequences, promptTokens: 128 },
+    { config: { ...namedShape('llama-1.1b'), numLayers: 2, vocabSize }, sequences, promptTokens: 64 },
   ];
 }
 
-/** As policies within a budget are: prompts enter a few at a time. */
-const PACED: Partial<Policy> = { paced: true, maxRows: 512 };
-const IN_MEMORY: Partial<Policy> = { ...PACED, weights: allOn('cpu'), kv: allOn('cpu') };
-const ON_DISK: Partial<Policy> = { ...PACED, weights: allOn('disk'), kv: allOn('disk') };
+interface Scene {
+  readonly policy: Partial<Policy>;
+  readonly newTokens: number;
+}
+
+const [CPU, DISK] = [allOn('cpu'), allOn('disk')];
+/** Prompts enter a few at a time, as they do within a budget. */
+const PACED = { paced: true, maxRows: 512 };
+const IN_MEMORY: Scene = { policy: { ...PACED, weights: CPU, kv: CPU }, newTokens: 8 };
+const STREAMED: Scene = { policy: { ...PACED, weights: DISK, kv: CPU }, newTokens: 8 };
+/** Mostly decoding, which waits for the disk. */
+const ON_DISK: Scene = { policy: { paced: false, maxRows: 512, weights: DISK, kv: DISK }, newTokens: 32 };
 
 /** How weights stream: all forms but float32, which does without. */
 const FORMS = ['float16', 'int8', 'int4'] as const;
+type Form = (typeof FORMS)[number];
 
 export interface RehearsalOptions {
   readonly threads: number;
@@ -56,33 +62,31 @@ export interface RehearsalOptions {
 
 /** @param profile as its parts were measured alone */
 export async function rehearse(profile: HardwareProfile, play: Play, options: RehearsalOptions): Promise<Rehearsal> {
-  const { hiddenSize: width } = play.config;
-  const runs = {} as Record<(typeof FORMS)[number], Performance>;
-  for (const form of FORMS) runs[form] = await perform(play, form, ON_DISK, options);
-  const inMemory = await perform(play, 'float16', IN_MEMORY, options);
-  const streamed = Object.fromEntries(FORMS.map((form) => [form, productsFactor(profile, play, runs[form])]));
-  const attention = clamped(runs.float16.steps.attention / predictPlay(profile, play, runs.float16).steps.attention);
-  const found: Rehearsal = {
-    ...{ width, streamed, attention, disk: 1 },
-    resident: productsFactor(profile, play, inMemory),
-  };
-  const disks = FORMS.map((form) => diskFactor(profile, found, play, runs[form]));
-  return { ...found, disk: disks.reduce((sum, disk) => sum + disk) / disks.length };
+  const run = (form: Form, scene: Scene) => perform(play, form, scene, options);
+  const streamed: Partial<Record<Form, number>> = {};
+  for (const form of FORMS) streamed[form] = productsFactor(profile, await run(form, STREAMED));
+  const resident = productsFactor(profile, await run('float16', IN_MEMORY));
+  const onDisk = await run('float16', ON_DISK);
+  const attention = clamped(onDisk.steps.attention / predicted(profile, onDisk).steps.attention);
+  const found = { width: play.config.hiddenSize, resident, streamed, attention };
+  return { ...found, disk: diskFactor(profile, found, onDisk) };
 }
 
 interface Performance {
-  readonly form: PackedType;
+  readonly study: Pick<PlanCase, 'config' | 'workload'>;
+  readonly form: Form;
   readonly policy: Policy;
   readonly steps: StepSeconds;
 }
 
 async function perform(
-  play: Play,
-  form: (typeof FORMS)[number],
-  policy: Partial<Policy>,
+  { config, sequences, promptTokens }: Play,
+  form: Form,
+  { policy, newTokens }: Scene,
   { threads, directory }: RehearsalOptions,
 ): Promise<Performance> {
-  const { config, sequences, promptTokens, newTokens } = play;
+  const contextTokens = promptTokens + newTokens;
+  const workload = { numSequences: sequences, promptTokens, newTokens, contextTokens };
   const scratch = await mkdtemp(join(directory, 'rehearsal-'));
   try {
     const model = join(scratch, 'model');
@@ -90,18 +94,18 @@ async function perform(
     const engine = await openEngine({
       ...{ model, backend: 'onnx', threads, policy, sharing: false },
       ...{ offloadDir: scratch, cacheDir: scratch },
-      gpuBatchSize: Math.ceil(sequences / 2),
-      contextTokens: promptTokens + newTokens,
+      gpuBatchSize: sequences,
+      contextTokens,
     });
     try {
-      const requests = requestsOf(play);
+      const requests = requestsOf(config, workload);
       // The first sweeps make the kernels.
       await engine.run(requests.slice(0, 1));
       const [before, start] = [await engine.usage(), performance.now()];
       await engine.run(requests);
       const seconds = (performance.now() - start) / 1000;
       const steps = measuredSteps(totalsBetween(before, await engine.usage()), seconds);
-      return { form, policy: engine.info.policy, steps };
+      return { study: { config, workload }, form, policy: engine.info.policy, steps };
     } finally {
       await engine.close();
     }
@@ -110,26 +114,22 @@ async function perform(
   }
 }
 
-function requestsOf({ config, sequences, promptTokens, newTokens }: Play): GenerateRequest[] {
+function requestsOf(
+  { vocabSize }: ModelConfig,
+  { numSequences, promptTokens, newTokens }: Workload,
+): GenerateRequest[] {
   const random = seededRandom(0);
   const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
-  return Array.from({ length: sequences }, (_, i) => {
-    const prompt = Array.from({ length: promptTokens }, () => Math.floor(random.next() * config.vocabSize));
+  return Array.from({ length: numSequences }, (_, i) => {
+    const prompt = Array.from({ length: promptTokens }, () => Math.floor(random.next() * vocabSize));
     return { kind: 'generate', id: `${i}`, prompt, maxNewTokens: newTokens, stop: [], sampling, ignoreEos: true };
   });
 }
 
-function predictPlay(profile: HardwareProfile, play: Play, { form, policy }: Performance): Prediction {
-  const { config, sequences, promptTokens, newTokens } = play;
+function predicted(profile: HardwareProfile, { study, form, policy }: Performance): Prediction {
   const unbounded = Number.POSITIVE_INFINITY;
-  const study: PlanCase = {
-    config,
-    profile,
-    workload: { numSequences: sequences, promptTokens, newTokens, contextTokens: promptTokens + newTokens },
-    overlap: true,
-    capacityBytes: { gpu: 0, cpu: unbounded, disk: unbounded },
-  };
-  return predictPolicy(study, policy, form);
+  const capacityBytes = { gpu: 0, cpu: unbounded, disk: unbounded };
+  return predictPolicy({ ...study, profile, overlap: true, capacityBytes }, policy, form);
 }
 
 /** Factors of computing beyond which a measurement is taken for a mistake. */
@@ -141,13 +141,12 @@ function clamped(factor: number): number {
 }
 
 /** What is predicted is linear in the factor, beside what reading takes from computing. What lies between steps is in it too. */
-function productsFactor(profile: HardwareProfile, play: Play, performed: Performance): number {
+function productsFactor(profile: HardwareProfile, performed: Performance): number {
   const { all, attention, waiting } = performed.steps;
-  const predicted = (computeFactor: number) => {
+  const [once, twice] = [1, 2].map((computeFactor) => {
     const refined = { computeFactor, ioFactor: 1, runs: 0, date: '' };
-    return predictPlay({ ...profile, refined }, play, performed).steps.products;
-  };
-  const [once, twice] = [predicted(1), predicted(2)];
+    return predicted({ ...profile, refined }, performed).steps.products;
+  }) as [number, number];
   return clamped(1 + (all - attention - waiting - once) / (twice - once));
 }
 
@@ -156,12 +155,12 @@ const MOST_DISK = 4;
 const HALVINGS = 20;
 
 /** By how much longer the disk must take for the prediction to be what was measured; 1 where computing takes as long. */
-function diskFactor(profile: HardwareProfile, found: Rehearsal, play: Play, performed: Performance): number {
+function diskFactor(profile: HardwareProfile, found: Omit<Rehearsal, 'disk'>, performed: Performance): number {
   let [low, high] = [1, MOST_DISK];
   for (let step = 0; step < HALVINGS; step++) {
     const disk = (low + high) / 2;
-    const predicted = predictPlay({ ...profile, rehearsed: [{ ...found, disk }] }, play, performed);
-    if (predicted.totalSeconds < performed.steps.all) low = disk;
+    const { totalSeconds } = predicted({ ...profile, rehearsed: [{ ...found, disk }] }, performed);
+    if (totalSeconds < performed.steps.all) low = disk;
     else high = disk;
   }
   return low;

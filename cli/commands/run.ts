@@ -102,7 +102,7 @@ async function measureOnce({ engine }: Pipeline, signal: AbortSignal, report: (l
   const { keptHardware, measuredHardware } = await import('../hardware.js');
   if (keptHardware()) return;
   report(
-    'This machine is not measured yet: measuring it once, about a minute, to find the best policy for the budget.',
+    'This machine is not measured yet: measuring it once, about two minutes, to find the best policy for the budget.',
   );
   await measuredHardware({ anew: false, signal });
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { namedShape } from '../../engine/model/named-shapes.js';
-import { anyWidth, type HardwareProfile } from '../../engine/policy/hardware.js';
+import { anyWidth, type HardwareProfile, type Rehearsal } from '../../engine/policy/hardware.js';
 import { openSolver } from '../../engine/policy/highs.js';
 import { valueAt } from '../../engine/policy/linear-program.js';
 import { planMemory } from '../../engine/policy/memory-plan.js';
@@ -138,6 +138,28 @@ describe('a plan', () => {
     const seconds = (2 * (22 * 44_040_192 + 65_536_000 + 2048)) / 2e9;
     expect(Math.abs(totalSeconds / seconds - 1)).toBeLessThan(0.01);
     expect([bound, sweeps]).toEqual(['diskRead', 1]);
+  });
+
+  it('takes longer by what the whole engine takes beside its parts, between the widths that were rehearsed', () => {
+    const rehearsal = { streamed: { float16: 1 }, resident: 1, attention: 1, disk: 1 };
+    const seconds = (weights: 'cpu' | 'disk', wider: Partial<Rehearsal>) => {
+      const rehearsed = [
+        { ...rehearsal, width: 1024 },
+        { ...rehearsal, ...wider, width: 4096 },
+      ];
+      const study = request({ profile: { ...cpu, rehearsed } });
+      const whole = { ...choice, resident: weights === 'cpu' };
+      const fractions = { weights: allOn(weights), kv: allOn('cpu'), activations: allOn('cpu') };
+      return predict(study, whole, fixedUse(memoryCase(study), whole), fractions).steps;
+    };
+    const streamed = seconds('disk', {});
+    const resident = seconds('cpu', {});
+    // 2048 is in the middle, on a scale of logarithms.
+    expect(seconds('disk', { streamed: { float16: 3 } }).products).toBeCloseTo(2 * streamed.products, 6);
+    expect(seconds('disk', { resident: 3 })).toEqual(streamed);
+    expect(seconds('cpu', { resident: 3 }).products).toBeCloseTo(2 * resident.products, 6);
+    expect(seconds('cpu', { attention: 3 }).attention).toBeCloseTo(2 * resident.attention, 6);
+    expect(seconds('disk', { disk: 300 }).all).toBeGreaterThan(10 * streamed.all);
   });
 
   it('compares with what was not chosen', () => {
