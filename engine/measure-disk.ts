@@ -43,36 +43,6 @@ export async function measureDisk(directory: string, milliseconds: number): Prom
   }
 }
 
-/**
- * Time that reading takes from computing, for each byte: both are done at once, and what was computed less is lost.
- *
- * @param times to read for, and of one piece of work alone
- * @param compute does the work again and again until told to stop, and returns how often
- */
-export async function measureStolen(
-  directory: string,
-  times: { readonly milliseconds: number; readonly computeSeconds: number },
-  compute: (until: () => boolean) => Promise<number>,
-): Promise<number> {
-  const path = join(directory, `measure-${process.pid}.bin`);
-  try {
-    return await withFile(path, true, async (file) => {
-      await moving(file, 'write', times.milliseconds);
-      const start = performance.now();
-      let running = true;
-      const reading = moving(file, 'read', times.milliseconds).finally(() => {
-        running = false;
-      });
-      const pieces = await compute(() => !running);
-      const rate = await reading;
-      const seconds = (performance.now() - start) / 1000;
-      return Math.max(0, 1 - (pieces * times.computeSeconds) / seconds) / rate;
-    });
-  } finally {
-    await rm(path, { force: true });
-  }
-}
-
 async function withFile<Result>(
   path: string,
   direct: boolean,

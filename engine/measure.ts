@@ -11,13 +11,10 @@ import {
   measureElements,
   measurePromptAttention,
   measureQuantization,
-  medianSeconds,
   probeConfig,
-  randomPart,
-  randomValues,
   type Timer,
 } from './measure-compute.js';
-import { measureDisk, measureStolen } from './measure-disk.js';
+import { measureDisk } from './measure-disk.js';
 import type { PackedType } from './memory/packed.js';
 import {
   type Curve,
@@ -62,7 +59,7 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   await mkdir(directory, { recursive: true });
   const measured = FORMS.flatMap((form) => WIDTHS.map((width) => ({ form, width, passes: [] as Curve[] })));
   const rehearsals = plays(options.sequences ?? SEQUENCES);
-  const total = PASSES * measured.length + 7 + rehearsals.length;
+  const total = PASSES * measured.length + 6 + rehearsals.length;
   let done = 0;
   const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
@@ -88,7 +85,6 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
     const cpu = await step('attention of the cache', () => measureCacheAttention(timer, config));
     const elementsPerSecond = await step('between the products', () => measureElements(timer, config));
     const callSeconds = await step('calls', () => measureCall(timer));
-    const computeSecondsPerByteRead = await step('computing while reading', () => stolenBy(timer, directory));
     const { bits8, bits4 } = await step('quantisation', async () => {
       return { bits8: await measureQuantization(timer, 8), bits4: await measureQuantization(timer, 4) };
     });
@@ -112,7 +108,6 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
       dequantizeValuesPerSecond: { int8: bits8.dequantize, int4: bits4.dequantize },
       attention: { prompt, cacheBytesPerSecond: { cpu } },
       elementsPerSecond,
-      computeSecondsPerByteRead,
       callSeconds,
     };
     const rehearsed: Rehearsal[] = [];
@@ -124,17 +119,4 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   } finally {
     await backend.close();
   }
-}
-
-/** A product of the usual size, again and again, with and without reads beside it. */
-async function stolenBy(timer: Timer, directory: string): Promise<number> {
-  const width = WIDTHS.at(-1)!;
-  const [input, part] = [randomValues(128 * width), randomPart('float32', [1024, width])];
-  const multiply = () => timer.backend.multiply(input, part);
-  const alone = await medianSeconds(timer, multiply);
-  return measureStolen(directory, { milliseconds: 5 * timer.milliseconds, computeSeconds: alone }, async (until) => {
-    let pieces = 0;
-    for (; !until(); pieces++) await multiply();
-    return pieces;
-  });
 }

@@ -140,27 +140,28 @@ function clamped(factor: number): number {
   return Math.min(MOST_FACTOR, Math.max(LEAST_FACTOR, factor));
 }
 
-/** What is predicted is linear in the factor, beside what reading takes from computing. What lies between steps is in it too. */
+/** What lies between the steps, and what reading takes from computing, is in it too. */
 function productsFactor(profile: HardwareProfile, performed: Performance): number {
   const { all, attention, waiting } = performed.steps;
-  const [once, twice] = [1, 2].map((computeFactor) => {
-    const refined = { computeFactor, ioFactor: 1, runs: 0, date: '' };
-    return predicted({ ...profile, refined }, performed).steps.products;
-  }) as [number, number];
-  return clamped(1 + (all - attention - waiting - once) / (twice - once));
+  return clamped((all - attention - waiting) / predicted(profile, performed).steps.products);
 }
 
-/** Nor is a disk slower than this. */
+/** Nor is a disk so much faster or slower. */
+const LEAST_DISK = 0.5;
 const MOST_DISK = 4;
 const HALVINGS = 20;
 
-/** By how much longer the disk must take for the prediction to be what was measured; 1 where computing takes as long. */
+/** How much longer the disk must take for the prediction to be what was measured; 1 where the disk makes no difference. */
 function diskFactor(profile: HardwareProfile, found: Omit<Rehearsal, 'disk'>, performed: Performance): number {
-  let [low, high] = [1, MOST_DISK];
-  for (let step = 0; step < HALVINGS; step++) {
-    const disk = (low + high) / 2;
+  const isShort = (disk: number) => {
     const { totalSeconds } = predicted({ ...profile, rehearsed: [{ ...found, disk }] }, performed);
-    if (totalSeconds < performed.steps.all) low = disk;
+    return totalSeconds < performed.steps.all;
+  };
+  if (!isShort(LEAST_DISK)) return 1;
+  let [low, high] = [LEAST_DISK, MOST_DISK];
+  for (let halving = 0; halving < HALVINGS; halving++) {
+    const disk = (low + high) / 2;
+    if (isShort(disk)) low = disk;
     else high = disk;
   }
   return low;

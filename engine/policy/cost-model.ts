@@ -55,7 +55,7 @@ function costsOf(study: CostCase, choice: Choice, group: SweepGroup): Required<O
   const moved = movedBytes(study, choice, group);
   const factor = factorsOf(study, choice).disk;
   const over = (link: LinkName) => times(factor / (profile.links[link]?.alone ?? 1), moved[link]);
-  const { compute, attention } = computeSeconds(study, choice, group, moved.diskRead);
+  const { compute, attention } = computeSeconds(study, choice, group);
   const parts = { compute, attention };
   const disk = { diskRead: over('diskRead'), diskWrite: over('diskWrite') };
   const limits = { disk: bothWays(profile, disk) };
@@ -90,7 +90,7 @@ const rowFlops = perModel((config: ModelConfig) => {
   return { row, head: flops(1, 1) - flops(1, 0), attention };
 });
 
-function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, diskRead: Linear) {
+function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup) {
   const { config, profile, workload } = study;
   const { computeTier, attention } = profile;
   const { promptRows, decodeRows, newcomers } = group;
@@ -109,9 +109,8 @@ function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, disk
     callsOf(study, choice, group) * profile.callSeconds;
   const factors = factorsOf(study, choice);
   const onDevice = computeTier === 'cpu' || choice.attention === 'device' ? constant(1) : share('kv', computeTier);
-  const stolen = times(profile.computeSecondsPerByteRead ?? 0, diskRead);
   const attended = times(factors.attention, plus(constant(prompts), times(cached, onDevice)));
-  return { compute: plus(constant(factors.products * fixed), attended, stolen), attention: attended };
+  return { compute: plus(constant(factors.products * fixed), attended), attention: attended };
 }
 
 /** Of time: what the engine takes beside its parts, and what runs took beside that. */

@@ -55,8 +55,6 @@ export interface HardwareProfile {
   };
   /** Values a second through everything between the products: norms, residuals, copies. */
   readonly elementsPerSecond: number;
-  /** Taken from computing for each byte read from disk, where reading takes the same cores. */
-  readonly computeSecondsPerByteRead?: number;
   /** Of one call of a kernel. */
   readonly callSeconds: number;
   /** What the whole engine takes beside its parts, by rising width. */

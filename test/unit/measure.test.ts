@@ -34,8 +34,7 @@ describe('measuring this machine', () => {
       for (const { curve } of rates) expect(curve.at(-1)![1]).toBeGreaterThan(curve[0]![1]);
     }
     for (const { resident, streamed, disk } of profile.rehearsed!) {
-      for (const factor of [resident, ...Object.values(streamed)]) expect(factor).toBeGreaterThan(0);
-      expect(disk).toBeGreaterThanOrEqual(1);
+      for (const factor of [resident, ...Object.values(streamed), disk]) expect(factor).toBeGreaterThan(0);
     }
     const { best } = searchPolicy(
       {
