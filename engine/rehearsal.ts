@@ -146,22 +146,17 @@ function productsFactor(profile: HardwareProfile, performed: Performance): numbe
   return clamped((all - attention - waiting) / predicted(profile, performed).steps.products);
 }
 
-/** Nor is a disk so much faster or slower. */
-const LEAST_DISK = 0.5;
+/** Nor is a disk slower than this, or faster beside computing than alone. */
 const MOST_DISK = 4;
 const HALVINGS = 20;
 
-/** How much longer the disk must take for the prediction to be what was measured; 1 where the disk makes no difference. */
+/** How much longer the disk must take for the prediction to be what was measured; 1 where computing takes as long. */
 function diskFactor(profile: HardwareProfile, found: Omit<Rehearsal, 'disk'>, performed: Performance): number {
-  const isShort = (disk: number) => {
-    const { totalSeconds } = predicted({ ...profile, rehearsed: [{ ...found, disk }] }, performed);
-    return totalSeconds < performed.steps.all;
-  };
-  if (!isShort(LEAST_DISK)) return 1;
-  let [low, high] = [LEAST_DISK, MOST_DISK];
+  let [low, high] = [1, MOST_DISK];
   for (let halving = 0; halving < HALVINGS; halving++) {
     const disk = (low + high) / 2;
-    if (isShort(disk)) low = disk;
+    const { totalSeconds } = predicted({ ...profile, rehearsed: [{ ...found, disk }] }, performed);
+    if (totalSeconds < performed.steps.all) low = disk;
     else high = disk;
   }
   return low;
