@@ -132,9 +132,10 @@ function isBetter(plan: Plan, than: Plan): boolean {
   return held(plan) < held(than);
 }
 
-/** No more places than sequences. */
-function fits({ workload }: SearchRequest, { gpuBatchSize, numGpuBatches }: Choice): boolean {
-  return gpuBatchSize === 1 || gpuBatchSize * numGpuBatches <= Math.max(workload.numSequences, numGpuBatches);
+/** No more places than sequences, unless they are given. */
+function fits(request: SearchRequest, { gpuBatchSize, numGpuBatches }: Choice): boolean {
+  const wanted = (request.gpuBatchSize ?? 1) * (request.numGpuBatches ?? 1);
+  return gpuBatchSize * numGpuBatches <= Math.max(request.workload.numSequences, wanted, numGpuBatches);
 }
 
 function grid(request: SearchRequest): Choice[] {

@@ -98,6 +98,13 @@ describe('a plan', () => {
     expect(best.choice.resident).toBe(true);
   });
 
+  it('has the sizes that are given, even where they are more than the sequences', () => {
+    const workload = { numSequences: 32, promptTokens: 128, newTokens: 16, contextTokens: 144 };
+    for (const given of [{ gpuBatchSize: 48 }, { numGpuBatches: 40 }, { gpuBatchSize: 16, numGpuBatches: 4 }]) {
+      expect(searchPolicy(request({ workload, ...given }), solve).best.policy).toMatchObject(given);
+    }
+  });
+
   it('is never slower with more memory', () => {
     const seconds = [300e6, 550e6, 1e9, 2e9, 4e9].map((bytes) => {
       return searchPolicy(request({ capacityBytes: budget(bytes) }), solve).best.predicted.totalSeconds;
