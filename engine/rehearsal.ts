@@ -140,10 +140,9 @@ function clamped(factor: number): number {
   return Math.min(MOST_FACTOR, Math.max(LEAST_FACTOR, factor));
 }
 
-/** What lies between the steps, and what reading takes from computing, is in it too. */
+/** What reading takes from computing is in it too; what lies between steps is not: of a few layers it is a larger share. */
 function productsFactor(profile: HardwareProfile, performed: Performance): number {
-  const { all, attention, waiting } = performed.steps;
-  return clamped((all - attention - waiting) / predicted(profile, performed).steps.products);
+  return clamped(performed.steps.products / predicted(profile, performed).steps.products);
 }
 
 /** Nor is a disk slower than this, or faster beside computing than alone. */
