@@ -37,9 +37,7 @@ export const EXPOSED = 0.01;
 
 /** The sweeps of the whole workload, of one choice of sizes. */
 export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, perDoubling: number): SweepCosts[] {
-  const { maxRows } = fixed;
-  const paced = !choice.resident && choice.schedule === 'continuous';
-  return sweepsOf({ ...choice, maxRows, paced }, study.workload, perDoubling).map((group, i) => {
+  return sweepsOf({ ...choice, ...fixed }, study.workload, perDoubling).map((group, i) => {
     const { seconds, limits, parts } = costsOf(study, choice, group);
     const named = { name: `sweep${i}`, count: group.count, parts };
     // The serial loop does one thing after the other.

@@ -11,7 +11,7 @@ import { packedTypes, planStore, type StoreFormat } from '../model/store.js';
 import { constant, type Linear, plus, times } from './linear-program.js';
 import { planMemory, streamBufferBytes, streamedBytes } from './memory-plan.js';
 import { share, type TierUse } from './placement-program.js';
-import { allOn, type KvBits, type ScheduleName } from './policy.js';
+import { allOn, type KvBits, type Policy, type ScheduleName } from './policy.js';
 
 /** Everything that is chosen beside the shares. */
 export interface Choice {
@@ -34,9 +34,7 @@ export interface MemoryCase {
 }
 
 /** What does not depend on the shares. */
-export interface FixedUse {
-  readonly partBytes: number;
-  readonly maxRows: number;
+export interface FixedUse extends Pick<Policy, 'partBytes' | 'maxRows' | 'paced'> {
   /** Activations, workspace, vectors and buffers on the tier that computes. */
   readonly bytes: number;
 }
@@ -58,6 +56,7 @@ export function fixedUse(study: MemoryCase, choice: Choice): FixedUse {
   return {
     partBytes,
     maxRows: policy.maxRows,
+    paced: !choice.resident && choice.schedule === 'continuous',
     bytes: bytes.activations + least.bytes.workspace + least.bytes.fixed + buffers,
   };
 }

@@ -96,9 +96,7 @@ export function memoryCase({ config, profile, capacityBytes, workload }: PlanCas
 /** What to expect of a placement that is given. */
 export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fractions: PlacedFractions): Prediction {
   const { newTokens, numSequences } = study.workload;
-  const { maxRows } = fixed;
-  const paced = !choice.resident && choice.schedule === 'continuous';
-  const groups = sweepsOf({ ...choice, maxRows, paced }, study.workload, PREDICTING);
+  const groups = sweepsOf({ ...choice, ...fixed }, study.workload, PREDICTING);
   const sweeps = sweepCosts(study, choice, fixed, PREDICTING);
   const seconds = { prefill: 0, decode: 0 };
   const waits = new Map<string, number>();
@@ -145,7 +143,8 @@ export function predictPolicy(study: PlanCase, policy: Policy, weightType: Packe
     attention: 'device',
     resident: policy.weights[computeTier] === 1,
   };
-  const fixed = { ...fixedUse(memoryCase(study), choice), maxRows: policy.maxRows, partBytes: policy.partBytes };
+  const { maxRows, paced, partBytes } = policy;
+  const fixed = { ...fixedUse(memoryCase(study), choice), maxRows, paced, partBytes };
   return predict(study, choice, fixed, policy);
 }
 
@@ -165,14 +164,14 @@ function mayFit({ config, profile, capacityBytes }: PlanCase, choice: Choice): b
 }
 
 function policyOf(study: PlanCase, choice: Choice, fixed: FixedUse, fractions: PlacedFractions): Policy {
-  const { gpuBatchSize, numGpuBatches, schedule, resident } = choice;
+  const { gpuBatchSize, numGpuBatches, schedule } = choice;
   return {
     gpuBatchSize,
     numGpuBatches,
     schedule,
     overlap: study.overlap,
     maxRows: fixed.maxRows,
-    paced: !resident && schedule === 'continuous',
+    paced: fixed.paced,
     ...fractions,
     partBytes: fixed.partBytes,
     buffers: DEFAULT_BUFFERS,

@@ -34,8 +34,10 @@ export type SweepPolicy = Pick<Policy, 'gpuBatchSize' | 'numGpuBatches' | 'sched
 /** @param perDoubling how finely rows are told apart: groups in which they double */
 export function sweepsOf(policy: SweepPolicy, workload: Workload, perDoubling: number): SweepGroup[] {
   const slots = policy.gpuBatchSize * policy.numGpuBatches;
-  const [fewer, more] = [3 * slots, 5 * slots];
   const { numSequences } = workload;
+  // Blocks that are not full take as long as full ones.
+  const last = numSequences % slots;
+  const [fewer, more] = [3 * slots + last, 5 * slots + last];
   const tally = (sequences: number) => tallySweeps(policy, workload, sequences, perDoubling);
   if (numSequences <= more) return groupsOf(tally(numSequences));
   const [before, after] = [tally(fewer), tally(more)];

@@ -21,6 +21,18 @@ const model = join(scratch, 'llama');
 beforeAll(() => writeStore(tinyWeights(config), model, { format: 'fp32' }));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
+const profile: HardwareProfile = {
+  name: 'slow disk',
+  source: 'a test',
+  computeTier: 'cpu',
+  capacityBytes: { gpu: 0, cpu: 1e9, disk: 1e9 },
+  links: { diskRead: { alone: 1e6, together: 5e5 }, diskWrite: { alone: 1e6, together: 5e5 } },
+  products: { float32: anyWidth([[1, 1e9]]) },
+  attention: { prompt: [[1, 1e9]], cacheBytesPerSecond: { cpu: 1e9 } },
+  elementsPerSecond: 1e9,
+  callSeconds: 0,
+};
+
 const [promptTokens, newTokens] = [20, 9];
 const contextTokens = promptTokens + newTokens;
 const half = { gpu: 0, cpu: 0.5, disk: 0.5 };
@@ -73,6 +85,7 @@ describe('the sweeps of the cost model', () => {
     ['block', { schedule: 'block' }, 30],
     ['several GPU batches', { numGpuBatches: 3, paced: true }, 50],
     ['several GPU batches in blocks', { numGpuBatches: 2, schedule: 'block' }, 41],
+    ['a last block that is not full', { schedule: 'block' }, 42],
     ['fewer sequences than places', { gpuBatchSize: 16 }, 5],
     ['one sequence at a time', { gpuBatchSize: 1 }, 4],
   ] as [string, Partial<Policy>, number][])('are those of the engine: %s', async (_, change, numSequences) => {
@@ -84,6 +97,14 @@ describe('the sweeps of the cost model', () => {
     expect(groups.reduce((sum, { count }) => sum + count, 0)).toBe(usage.sweeps);
     expect(total('promptRows')).toBeCloseTo(usage.promptRows, 6);
     expect(total('decodeRows')).toBeCloseTo(usage.decodeRows, 6);
+  });
+
+  it.each([true, false])('are paced where the policy that is predicted is: %s', async (paced) => {
+    const workload = { numSequences: 30, promptTokens, newTokens, contextTokens };
+    const capacityBytes = { gpu: 0, cpu: 1e9, disk: 1e9 };
+    const policy = { ...base, paced };
+    const { sweeps } = predictPolicy({ config, profile, workload, overlap: true, capacityBytes }, policy, 'float32');
+    expect(sweeps).toBe((await run(policy, 30)).sweeps);
   });
 
   it.each([true, false])('of a long queue are counted from its beginning and end, paced: %s', async (paced) => {
@@ -127,17 +148,6 @@ describe('the bytes of the cost model', () => {
 });
 
 describe('an engine that plans', () => {
-  const profile: HardwareProfile = {
-    name: 'slow disk',
-    source: 'a test',
-    computeTier: 'cpu',
-    capacityBytes: { gpu: 0, cpu: 1e9, disk: 1e9 },
-    links: { diskRead: { alone: 1e6, together: 5e5 }, diskWrite: { alone: 1e6, together: 5e5 } },
-    products: { float32: anyWidth([[1, 1e9]]) },
-    attention: { prompt: [[1, 1e9]], cacheBytesPerSecond: { cpu: 1e9 } },
-    elementsPerSecond: 1e9,
-    callSeconds: 0,
-  };
   const planning = { profile, work: { numSequences: 40, promptTokens, newTokens } };
 
   it('runs by the searched policy within its budget, and answers as without one', async () => {
