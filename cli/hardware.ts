@@ -4,13 +4,8 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../datasets/errors.js';
 import { offloadDirectory } from '../engine/offload-store.js';
-import {
-  formatHardware,
-  type HardwareProfile,
-  type MachineIdentity,
-  parseHardware,
-  usableBytes,
-} from '../engine/policy/hardware.js';
+import { type HardwareProfile, type MachineIdentity, usableBytes } from '../engine/policy/hardware.js';
+import { formatHardware, parseHardware } from '../engine/policy/hardware-file.js';
 import { hardwareProfiles, namedHardware } from '../engine/policy/profiles.js';
 import { refinementOf, type StepComparison } from '../engine/policy/steps.js';
 import { cacheDirectory } from './bootstrap.js';

@@ -52,7 +52,7 @@ const PASSES = 2;
 /** Of a rehearsal: some seconds. */
 const SEQUENCES = 16;
 
-/** @throws CANCELLED between two measurements once the signal says so, and what `measureDisk` throws */
+/** @throws CANCELLED soon after the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
   const { machine, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
   const threads = options.threads ?? machine.cores;
@@ -112,7 +112,7 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
     };
     const rehearsed: Rehearsal[] = [];
     for (const play of rehearsals) {
-      rehearsed.push(await step('the engine, whole', () => rehearse(profile, play, { threads, directory })));
+      rehearsed.push(await step('the engine, whole', () => rehearse(profile, play, { threads, directory, signal })));
     }
     onProgress?.(total, total, 'done');
     return { ...profile, rehearsed };

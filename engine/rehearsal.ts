@@ -58,9 +58,13 @@ export interface RehearsalOptions {
   readonly threads: number;
   /** Where the models lie meanwhile. */
   readonly directory: string;
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** @param profile as its parts were measured alone */
+/**
+ * @param profile as its parts were measured alone
+ * @throws CANCELLED, within a second or so of the signal; nothing is left in the directory
+ */
 export async function rehearse(profile: HardwareProfile, play: Play, options: RehearsalOptions): Promise<Rehearsal> {
   const run = (form: Form, scene: Scene) => perform(play, form, scene, options);
   const streamed: Partial<Record<Form, number>> = {};
@@ -83,14 +87,15 @@ async function perform(
   { config, sequences, promptTokens }: Play,
   form: Form,
   { policy, newTokens }: Scene,
-  { threads, directory }: RehearsalOptions,
+  { threads, directory, signal }: RehearsalOptions,
 ): Promise<Performance> {
   const contextTokens = promptTokens + newTokens;
   const workload = { numSequences: sequences, promptTokens, newTokens, contextTokens };
+  const stopping = signal ? { signal } : {};
   const scratch = await mkdtemp(join(directory, 'rehearsal-'));
   try {
     const model = join(scratch, 'model');
-    await writeStore(dummyWeights(config, 0), model, { format: storeFormat(weightBitsOf(form)) });
+    await writeStore(dummyWeights(config, 0), model, { format: storeFormat(weightBitsOf(form)), ...stopping });
     const engine = await openEngine({
       ...{ model, backend: 'onnx', threads, policy, sharing: false },
       ...{ offloadDir: scratch, cacheDir: scratch },
@@ -100,9 +105,9 @@ async function perform(
     try {
       const requests = requestsOf(config, workload);
       // The first sweeps make the kernels, and the compilers' best code.
-      await engine.run(requests.slice(0, Math.ceil(sequences / 2)));
+      await engine.run(requests.slice(0, Math.ceil(sequences / 2)), stopping);
       const [before, start] = [await engine.usage(), performance.now()];
-      await engine.run(requests);
+      await engine.run(requests, stopping);
       const seconds = (performance.now() - start) / 1000;
       const steps = measuredSteps(totalsBetween(before, await engine.usage()), seconds);
       return { study: { config, workload }, form, policy: engine.info.policy, steps };

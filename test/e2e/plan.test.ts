@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { formatHardware } from '../../engine/policy/hardware.js';
+import { formatHardware } from '../../engine/policy/hardware-file.js';
 import { namedHardware } from '../../engine/policy/profiles.js';
 import { zigzag } from '../support/command.js';
 

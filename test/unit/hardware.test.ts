@@ -1,12 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  curveSeconds,
-  formatHardware,
-  type HardwareProfile,
-  parseHardware,
-  productSeconds,
-  rooflineCurve,
-} from '../../engine/policy/hardware.js';
+import { curveSeconds, type HardwareProfile, productSeconds, rooflineCurve } from '../../engine/policy/hardware.js';
+import { formatHardware, parseHardware } from '../../engine/policy/hardware-file.js';
 import { hardwareProfiles, namedHardware } from '../../engine/policy/profiles.js';
 
 const profile = namedHardware('t4-208gb');
@@ -45,6 +39,13 @@ describe('a hardware profile', () => {
       'machine.json: products.int8: needs a list such as',
     ],
     ['attention.cacheBytesPerSecond', { cpu: 1e9 }, 'attention.cacheBytesPerSecond.gpu: needs a positive number'],
+    ['rehearsed', [], 'rehearsed: needs a list of what rehearsals found, or nothing, found []'],
+    ['rehearsed', [{ width: 64, resident: 0 }], 'rehearsed[0].resident: needs a positive number, found 0'],
+    [
+      'rehearsed',
+      [{ width: 64, resident: 1, streamed: { int8: 'slow' }, attention: 1, disk: 1 }],
+      'rehearsed[0].streamed: needs positive numbers by form of the weights',
+    ],
     ['elementsPerSecond', 0, 'elementsPerSecond: needs a positive number, found 0'],
   ])('is refused with a message that names the key: %s', (path, value, message) => {
     expect(() => parseHardware(changed(path, value), 'machine.json')).toThrow(message);

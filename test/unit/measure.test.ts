@@ -6,9 +6,11 @@ import { EngineError } from '../../engine/errors.js';
 import { measureHardware } from '../../engine/measure.js';
 import { meanCurve } from '../../engine/measure-compute.js';
 import { namedShape } from '../../engine/model/named-shapes.js';
-import { formatHardware, parseHardware } from '../../engine/policy/hardware.js';
+import { formatHardware, parseHardware } from '../../engine/policy/hardware-file.js';
 import { openSolver } from '../../engine/policy/highs.js';
+import { namedHardware } from '../../engine/policy/profiles.js';
 import { searchPolicy } from '../../engine/policy/search.js';
+import { plays, rehearse } from '../../engine/rehearsal.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'zigzag-measure-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -75,6 +77,14 @@ describe('measuring this machine', () => {
     const onProgress = () => controller.abort();
     const measuring = measureHardware({ machine, directory, milliseconds: 1, signal: controller.signal, onProgress });
     await expect(measuring).rejects.toThrow(EngineError);
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  it('stops within a rehearsal once it is cancelled, and leaves nothing of it', { timeout: 60_000 }, async () => {
+    const profile = namedHardware('t4-208gb');
+    const signal = AbortSignal.timeout(100);
+    const rehearsing = rehearse(profile, plays(4)[1]!, { threads: 2, directory, signal });
+    await expect(rehearsing).rejects.toMatchObject({ code: 'CANCELLED' });
     expect(readdirSync(directory)).toEqual([]);
   });
 });

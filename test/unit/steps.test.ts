@@ -7,7 +7,8 @@ import { keepComparison, keptHardware, machineIdentity, measuredPath, refinedHar
 import { makeDirectory } from '../../datasets/files.js';
 import { openEngine } from '../../engine/engine.js';
 import { writeStore } from '../../engine/model/store-write.js';
-import { formatHardware, type HardwareProfile } from '../../engine/policy/hardware.js';
+import type { HardwareProfile } from '../../engine/policy/hardware.js';
+import { formatHardware } from '../../engine/policy/hardware-file.js';
 import { namedHardware } from '../../engine/policy/profiles.js';
 import { refinementOf, type StepComparison, type StepSeconds } from '../../engine/policy/steps.js';
 import { totalsBetween } from '../../engine/trace.js';
