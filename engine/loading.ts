@@ -18,7 +18,7 @@ import type { Tokenizer } from './model/tokenizer.js';
 import { kvReadingOf } from './numerics.js';
 import { offloadDirectory, offloadStoreOf } from './offload-store.js';
 import { planPolicy } from './policy/planned.js';
-import { allOn, checkPolicy, type Policy, residentPolicy } from './policy/policy.js';
+import { allOn, checkPolicy, mostPartBytes, type Policy, residentPolicy } from './policy/policy.js';
 import type { EngineOptions } from './requests.js';
 import { type LayerCompute, residentCompute } from './schedule/compute.js';
 import { streamedCompute } from './schedule/streamed.js';
@@ -169,7 +169,13 @@ async function residentExperts(
   const layers: LayerWeights[] = [];
   for (let step = 0; step < numSteps(config); step++) layers.push(await load(step));
   const embeddings = async (ids: Int32Array) => gatherRows(layers[0]!.tokens!, ids);
-  return streamedCompute(backend, config, { layers, embeddings }, { stream: noStream(), openExperts: noStream });
+  const partBytes = mostPartBytes('float32');
+  return streamedCompute(
+    backend,
+    config,
+    { layers, embeddings, partBytes },
+    { stream: noStream(), openExperts: noStream },
+  );
 }
 
 /** A model with what its options say of the KV cache. @throws BAD_INPUT where they make no sense */

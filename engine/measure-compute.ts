@@ -2,7 +2,7 @@
 import { type Backend, KV_BLOCK_TOKENS, MASKED } from './backends/backend.js';
 import { toFloat16 } from './memory/float16.js';
 import { slotBytes, slotValues } from './memory/kv-layout.js';
-import { float32Matrix, type PackedMatrix, type PackedType, packedRowBytes } from './memory/packed.js';
+import { float32Matrix, groupedRows, type PackedMatrix, type PackedType, packedRowBytes } from './memory/packed.js';
 import { dequantize, GROUP_SIZE, type QuantizedBits, quantize } from './memory/quantize.js';
 import type { ModelConfig } from './model/config.js';
 import { queryKeySize, valueSize } from './model/layers.js';
@@ -10,7 +10,7 @@ import { namedShape } from './model/named-shapes.js';
 import { type Random, seededRandom } from './model/random.js';
 import type { Curve } from './policy/hardware.js';
 import { activationRowBytes } from './policy/memory-plan.js';
-import { MAX_PART_BYTES } from './policy/policy.js';
+import { mostPartBytes } from './policy/policy.js';
 
 /** A layer to measure attention and everything between the products with; its width is that of the products. */
 export function probeConfig(width: number): ModelConfig {
@@ -55,7 +55,7 @@ export interface CurveRequest {
 
 /** FLOP/s of products with a part of a matrix of this form, as large as parts that stream are. */
 export async function measureCurve(timer: Timer, { form, width, rows: rowCounts }: CurveRequest): Promise<Curve> {
-  const outputs = Math.floor(MAX_PART_BYTES / packedRowBytes(form, width) / GROUP_SIZE) * GROUP_SIZE;
+  const outputs = groupedRows(mostPartBytes(form), packedRowBytes(form, width));
   const part = randomPart(form, [outputs, width]);
   const points: [number, number][] = [];
   for (const rows of rowCounts) {

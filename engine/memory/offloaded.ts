@@ -111,7 +111,7 @@ export async function openOffloaded(store: Store, tiers: Tiers, options: Offload
 
   const stream = new WeightStream(placement.parts, load, { ...options, buffers });
   return {
-    resident: { layers, embeddings },
+    resident: { layers, embeddings, partBytes: options.partBytes },
     stream,
     openExperts(layer, experts) {
       const parts = experts.flatMap((expert) => placement.expertParts(layer, expert));

@@ -79,6 +79,20 @@ export function sliceRows(matrix: PackedMatrix, start: number, end: number): Pac
   return { type: matrix.type, shape, groups };
 }
 
+/** The matrix in as few parts of at most so many bytes as whole groups make; of one group where that is more. */
+export function rowParts(matrix: PackedMatrix, partBytes: number): PackedMatrix[] {
+  const [rows, width] = matrix.shape as [number, number];
+  const step = groupedRows(partBytes, packedRowBytes(matrix.type, width));
+  return Array.from({ length: Math.ceil(rows / step) }, (_, i) => {
+    return sliceRows(matrix, i * step, Math.min(rows, (i + 1) * step));
+  });
+}
+
+/** Rows of so many bytes, in whole groups: those that a part holds, and one group at least. */
+export function groupedRows(partBytes: number, rowBytes: number): number {
+  return Math.max(1, Math.floor(partBytes / rowBytes / GROUP_SIZE)) * GROUP_SIZE;
+}
+
 /** The same matrix in `into`, which is large enough and begins at a multiple of 4 bytes. */
 export function copyPacked(matrix: PackedMatrix, into: Uint8Array): PackedMatrix {
   let used = 0;

@@ -14,6 +14,7 @@ import {
   type StagedTensor,
   type TensorName,
 } from '../model/layers.js';
+import { groupedRows } from './packed.js';
 import { GROUP_SIZE } from './quantize.js';
 import type { TierName } from './tier.js';
 
@@ -126,7 +127,7 @@ function partsOf(
 ): WeightPart[] {
   const { gpu, cpu, rows } = homes.get(`${layer} ${pair[0]!.name}`)!;
   const widest = Math.max(...pair.map(({ name }) => rowBytes(layer, name)));
-  const step = Math.max(1, Math.floor(partBytes / widest / GROUP_SIZE)) * GROUP_SIZE;
+  const step = groupedRows(partBytes, widest);
   const ranges: [TierName, number, number][] = [
     ...(computeTier === 'gpu' ? [['cpu', gpu, cpu] as [TierName, number, number]] : []),
     ['disk', cpu, rows],

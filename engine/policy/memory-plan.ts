@@ -23,7 +23,7 @@ import {
   queryKeySize,
   valueSize,
 } from '../model/layers.js';
-import { allOn, DEFAULT_BUFFERS, MAX_PART_BYTES, type Policy, type PolicySizes } from './policy.js';
+import { allOn, DEFAULT_BUFFERS, mostPartBytes, type Policy, type PolicySizes } from './policy.js';
 
 const KV_SHARE = 0.4;
 /** Of the cpu's memory beside a gpu, for weights: whole blocks and groups of rows take the rest. */
@@ -60,7 +60,7 @@ export function planMemory(request: MemoryRequest): MemoryPlan {
   const { config, budgetBytes, contextTokens, weightType } = request;
   const total = streamedBytes(config, weightType);
   const smallest = GROUP_SIZE * widestRowBytes(config, weightType);
-  const partBytes = Math.max(smallest, Math.min(MAX_PART_BYTES, Math.floor(budgetBytes / 64)));
+  const partBytes = Math.max(smallest, Math.min(mostPartBytes(weightType), Math.floor(budgetBytes / 64)));
   let gpuBatchSize = request.gpuBatchSize;
   while (gpuBatchSize > 1 && !fitsKv(request, gpuBatchSize)) gpuBatchSize--;
   const spillKv = spilledKvBytes(request, gpuBatchSize);

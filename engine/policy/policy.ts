@@ -2,6 +2,7 @@
  * A policy: what is computed together, and where everything lives (FlexGen §4.3).
  */
 import { EngineError } from '../errors.js';
+import { type PackedType, packedRowBytes } from '../memory/packed.js';
 import type { Fractions } from '../memory/placement.js';
 import type { TierName } from '../memory/tier.js';
 
@@ -88,3 +89,10 @@ const RESIDENT_PREFIX_BYTES = 256 * 2 ** 20;
 export const DEFAULT_BUFFERS = 8;
 /** Larger parts gain nothing: a product of a few thousand rows is at full speed. */
 export const MAX_PART_BYTES = 8 * 2 ** 20;
+/** Of more values, those that were widened first have left the caches when their product reads them. */
+const MAX_PART_VALUES = 4 * 2 ** 20;
+
+/** Of one part of a matrix, whether it streams or stays. */
+export function mostPartBytes(type: PackedType): number {
+  return Math.min(MAX_PART_BYTES, packedRowBytes(type, MAX_PART_VALUES));
+}

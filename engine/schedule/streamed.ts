@@ -3,7 +3,7 @@
  * then the parts that stream by. All rows of the sweep, of every GPU batch, use a part while it is there (FlexGen §4.2).
  */
 import type { Backend, HeadResult, LayerWeights } from '../backends/backend.js';
-import { type PackedMatrix, widen } from '../memory/packed.js';
+import { type PackedMatrix, rowParts, widen } from '../memory/packed.js';
 import { Scratch } from '../memory/scratch.js';
 import type { LoadedPart, PartSource, WeightStream } from '../memory/weight-stream.js';
 import type { Experts, ModelConfig } from '../model/config.js';
@@ -16,6 +16,8 @@ import { mergeHeads } from './merge-heads.js';
 export interface ResidentRows {
   /** By layer: vectors whole, matrices the rows that do not move; those of which all rows move are absent. */
   readonly layers: readonly LayerWeights[];
+  /** What is used of a matrix at a time, as of those that stream. */
+  readonly partBytes: number;
   /** Embeddings of these ids, wherever they lie: (ids, embeddingSize). */
   embeddings(ids: Int32Array): Promise<Float32Array>;
 }
@@ -53,8 +55,11 @@ export function streamedCompute(
     const kept = names.map((name) => resident.layers[layer]![name]);
     let row = 0;
     if (kept[0]) {
-      await use(kept as PackedMatrix[], 0);
-      row = kept[0].shape[0]!;
+      const [parts, ...others] = kept.map((matrix) => rowParts(matrix!, resident.partBytes));
+      for (const [i, part] of parts!.entries()) {
+        await use([part, ...others.map((other) => other[i]!)], row);
+        row += part.shape[0]!;
+      }
     }
     for (let left = source.count(layer, names[0]!); left > 0; left--) {
       const parts: LoadedPart[] = [];
