@@ -1,16 +1,19 @@
 /** How fast this machine computes, through the backend that runs use: by form of the weights, by width, by rows. */
-import { type Backend, KV_BLOCK_TOKENS, MASKED } from './backends/backend.js';
+import { type Backend, KV_BLOCK_TOKENS, type LayerWeights, MASKED } from './backends/backend.js';
 import { toFloat16 } from './memory/float16.js';
 import { slotBytes, slotValues } from './memory/kv-layout.js';
-import { float32Matrix, groupedRows, type PackedMatrix, type PackedType, packedRowBytes } from './memory/packed.js';
+import { copyPacked, float32Matrix, type PackedMatrix, type PackedType, packedBytes } from './memory/packed.js';
 import { dequantize, GROUP_SIZE, type QuantizedBits, quantize } from './memory/quantize.js';
+import { noStream } from './memory/weight-stream.js';
 import type { ModelConfig } from './model/config.js';
-import { queryKeySize, valueSize } from './model/layers.js';
+import { layerTensors, queryKeySize, valueSize } from './model/layers.js';
 import { namedShape } from './model/named-shapes.js';
 import { type Random, seededRandom } from './model/random.js';
+import { besideProducts, type LayerRates } from './policy/cost-model.js';
 import type { Curve } from './policy/hardware.js';
 import { activationRowBytes } from './policy/memory-plan.js';
 import { mostPartBytes } from './policy/policy.js';
+import { streamedCompute } from './schedule/streamed.js';
 
 /** A layer to measure attention and everything between the products with; its width is that of the products. */
 export function probeConfig(width: number): ModelConfig {
@@ -49,21 +52,66 @@ export async function medianSeconds({ milliseconds }: Timer, act: () => Promise<
 
 export interface CurveRequest {
   readonly form: PackedType;
-  readonly width: number;
+  readonly config: ModelConfig;
   readonly rows: readonly number[];
 }
 
-/** FLOP/s of products with a part of a matrix of this form, as large as parts that stream are. */
-export async function measureCurve(timer: Timer, { form, width, rows: rowCounts }: CurveRequest): Promise<Curve> {
-  const outputs = groupedRows(mostPartBytes(form), packedRowBytes(form, width));
-  const part = randomPart(form, [outputs, width]);
+/** More than the caches hold: a run does not find there what it used a sweep ago. */
+const UNCACHED_BYTES = 2 ** 27;
+
+/**
+ * FLOP/s of a layer's products in this form, layers in memory taking turns: in parts, from memory rather than from the
+ * caches, and with all that comes with them but what the cost model counts beside.
+ */
+export async function measureCurve(
+  timer: Timer,
+  { form, config, rows: rowCounts }: CurveRequest,
+  beside: LayerRates,
+): Promise<Curve> {
+  const weights = layerOf(form, config);
+  const matrices = Object.values(weights).filter(({ shape }) => shape.length === 2);
+  const bytes = matrices.reduce((sum, matrix) => sum + packedBytes(matrix), 0);
+  const count = Math.min(config.numLayers, Math.ceil(UNCACHED_BYTES / bytes));
+  const layers = [{}, weights, ...Array.from({ length: count - 1 }, () => copyOf(weights))];
+  const resident = { layers, embeddings: noEmbeddings, partBytes: mostPartBytes(form) };
+  const compute = streamedCompute(timer.backend, config, resident, { stream: noStream(), openExperts: noStream });
+  const flops = 2 * matrices.reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0);
   const points: [number, number][] = [];
+  let turn = 0;
   for (const rows of rowCounts) {
-    const input = randomValues(rows * width);
-    const seconds = await medianSeconds(timer, () => timer.backend.multiply(input, part));
-    points.push([rows, (2 * rows * outputs * width) / seconds]);
+    const hidden = randomValues(rows * config.hiddenSize);
+    const attended = randomValues(rows * config.numHeads * config.headDim);
+    const positions = Int32Array.from({ length: rows }, (_, row) => row);
+    const seconds = await medianSeconds(timer, async () => {
+      const layer = turn++ % count;
+      await compute.project(layer, hidden, positions);
+      await compute.finish(layer, hidden, attended);
+    });
+    const products = Math.max(seconds / 2, seconds - besideProducts(config, beside, rows));
+    points.push([rows, (rows * flops) / products]);
   }
   return points;
+}
+
+/** Random weights of a decoder layer. */
+function layerOf(form: PackedType, config: ModelConfig): Record<string, PackedMatrix> {
+  const tensors = layerTensors(config, 1).map(({ name, shape }): [string, PackedMatrix] => {
+    if (shape.length === 2) return [name, randomPart(form, shape as [number, number])];
+    return [name, float32Matrix(randomValues(shape[0]!), shape)];
+  });
+  return Object.fromEntries(tensors);
+}
+
+/** In memory of its own. */
+function copyOf(weights: Readonly<Record<string, PackedMatrix>>): LayerWeights {
+  const copies = Object.entries(weights).map(([name, matrix]) => {
+    return [name, copyPacked(matrix, new Uint8Array(packedBytes(matrix)))];
+  });
+  return Object.fromEntries(copies);
+}
+
+function noEmbeddings(): never {
+  throw new Error('layers alone are measured');
 }
 
 /** Of the same points: the rate that the mean of their times makes. */
@@ -160,9 +208,13 @@ export function randomPart(form: PackedType, shape: readonly [number, number]): 
 }
 
 const random: Random = seededRandom(0);
+/** Values that repeat are as good, and sooner there. */
+const MOST_DIFFERENT = 2 ** 16;
 
 export function randomValues(length: number): Float32Array {
   const values = new Float32Array(length);
-  for (let i = 0; i < length; i++) values[i] = random.next() - 0.5;
+  const different = Math.min(length, MOST_DIFFERENT);
+  for (let i = 0; i < different; i++) values[i] = random.next() - 0.5;
+  for (let filled = different; filled < length; filled *= 2) values.copyWithin(filled, 0, length - filled);
   return values;
 }

@@ -16,6 +16,7 @@ import {
 } from './measure-compute.js';
 import { measureDisk } from './measure-disk.js';
 import type { PackedType } from './memory/packed.js';
+import type { ModelConfig } from './model/config.js';
 import {
   type Curve,
   type HardwareProfile,
@@ -42,7 +43,7 @@ export interface MeasureOptions {
 
 const FORMS: readonly PackedType[] = ['float32', 'float16', 'int8', 'int4'];
 /** A small and a middling model. */
-const WIDTHS = [576, 2048];
+const WIDTHS = [768, 2048];
 const ROWS = [1, 8, 32, 128, 512];
 const PROMPTS = [32, 128, 256];
 /** Long enough for a median, short enough for a profile in two minutes. */
@@ -52,14 +53,19 @@ const PASSES = 2;
 /** Of a rehearsal: some seconds. */
 const SEQUENCES = 16;
 
+/** A layer of one width, and what it is measured with. */
+interface Probe {
+  readonly config: ModelConfig;
+  readonly timer: Timer;
+}
+
 /** @throws CANCELLED soon after the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
   const { machine, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
   const threads = options.threads ?? machine.cores;
   await mkdir(directory, { recursive: true });
-  const measured = FORMS.flatMap((form) => WIDTHS.map((width) => ({ form, width, passes: [] as Curve[] })));
   const rehearsals = plays(options.sequences ?? SEQUENCES);
-  const total = PASSES * measured.length + 6 + rehearsals.length;
+  const total = PASSES * FORMS.length * WIDTHS.length + 6 + rehearsals.length;
   let done = 0;
   const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
@@ -68,23 +74,28 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   };
   collectAtOnce();
   const disk = await step('disk', () => measureDisk(directory, 5 * milliseconds));
-  const config = probeConfig(WIDTHS.at(-1)!);
-  const backend = await openOnnx(config, { threads });
-  const timer: Timer = { backend, milliseconds };
+  const probes: Probe[] = [];
   try {
+    for (const config of WIDTHS.map(probeConfig)) {
+      probes.push({ config, timer: { backend: await openOnnx(config, { threads }), milliseconds } });
+    }
+    const { config, timer } = probes.at(-1)!;
+    const elementsPerSecond = await step('between the products', () => measureElements(timer, config));
+    const callSeconds = await step('calls', () => measureCall(timer));
+    const beside = { elementsPerSecond, callSeconds };
+    const measured = FORMS.flatMap((form) => probes.map((probe) => ({ form, ...probe, passes: [] as Curve[] })));
     for (let pass = 0; pass < PASSES; pass++) {
-      for (const { form, width, passes } of measured) {
-        passes.push(await step(`products, ${form}`, () => measureCurve(timer, { form, width, rows: ROWS })));
+      for (const { form, config, timer, passes } of measured) {
+        const request = { form, config, rows: ROWS };
+        passes.push(await step(`products, ${form}`, () => measureCurve(timer, request, beside)));
       }
     }
     const products: Partial<Record<PackedType, ProductRates[]>> = {};
-    for (const { form, width, passes } of measured) {
-      products[form] = [...(products[form] ?? []), { width, curve: meanCurve(passes) }];
+    for (const { form, config, passes } of measured) {
+      products[form] = [...(products[form] ?? []), { width: config.hiddenSize, curve: meanCurve(passes) }];
     }
     const prompt = await step('attention of prompts', () => measurePromptAttention(timer, config, PROMPTS));
     const cpu = await step('attention of the cache', () => measureCacheAttention(timer, config));
-    const elementsPerSecond = await step('between the products', () => measureElements(timer, config));
-    const callSeconds = await step('calls', () => measureCall(timer));
     const { bits8, bits4 } = await step('quantisation', async () => {
       return { bits8: await measureQuantization(timer, 8), bits4: await measureQuantization(timer, 4) };
     });
@@ -117,6 +128,6 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
     onProgress?.(total, total, 'done');
     return { ...profile, rehearsed };
   } finally {
-    await backend.close();
+    for (const { timer } of probes) await timer.backend.close();
   }
 }

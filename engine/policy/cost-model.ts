@@ -1,7 +1,7 @@
 /**
  * What a sweep of this engine costs, as quantities that are linear in the shares of a placement.
  *
- * A sweep lasts as long as the longest of six things that go on at once: arithmetic on the tier that computes, attention on
+ * A part of a sweep lasts as long as the longest of six things that go on at once: arithmetic on the tier that computes, attention on
  * the cpu beside it, both directions between the two, reading and writing the disk. Unlike in the paper's model, all rows of a
  * sweep share one use of each layer's weights, prompts and decoding share sweeps, only rows that somebody asked for are
  * computed, and rates depend on rows.
@@ -23,6 +23,7 @@ import { constant, type Linear, plus, times } from './linear-program.js';
 import { activationRowBytes } from './memory-plan.js';
 import { type Choice, elsewhere, type FixedUse, kvScale, perModel, weightBytes } from './memory-use.js';
 import { type SweepCosts, share } from './placement-program.js';
+import { DEFAULT_BUFFERS } from './policy.js';
 import { type SweepGroup, sweepsOf, type Workload } from './workload.js';
 
 export interface CostCase {
@@ -35,35 +36,60 @@ export interface CostCase {
 /** Of what the engine hides behind something longer, the share that it waits for all the same. */
 export const EXPOSED = 0.01;
 
+/** Sweeps of one kind, and what the parts of each cost, one after the other. */
+export interface CostedSweeps {
+  readonly group: SweepGroup;
+  readonly phases: readonly PhaseCosts[];
+}
+
+/** Of a sweep: the layers of the decoder, and then the vocabulary, which few rows meet and which is read no less. */
+type PhaseName = 'layers' | 'head';
+
+export interface PhaseCosts extends SweepCosts {
+  /** What is computed, and of that attention. */
+  readonly parts: { readonly compute: Linear; readonly attention: Linear };
+}
+
 /** The sweeps of the whole workload, of one choice of sizes. */
-export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, perDoubling: number): SweepCosts[] {
+export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, perDoubling: number): CostedSweeps[] {
   return sweepsOf({ ...choice, ...fixed }, study.workload, perDoubling).map((group, i) => {
-    const { seconds, limits, parts } = costsOf(study, choice, group);
-    const named = { name: `sweep${i}`, count: group.count, parts };
-    // The serial loop does one thing after the other.
-    return study.overlap
-      ? { ...named, seconds, limits }
-      : { ...named, seconds: { all: plus(...Object.values(seconds)) } };
+    const phases = (['layers', 'head'] as const).map((phase): PhaseCosts => {
+      const { seconds, limits, parts } = costsOf(study, choice, fixed, group, phase);
+      const named = { name: `${phase}${i}`, count: group.count, parts };
+      // The serial loop does one thing after the other.
+      return study.overlap
+        ? { ...named, seconds, limits }
+        : { ...named, seconds: { all: plus(...Object.values(seconds)) } };
+    });
+    return { group, phases };
   });
 }
 
-/** Seconds of one sweep, by what they are spent on. */
-function costsOf(study: CostCase, choice: Choice, group: SweepGroup): Required<Omit<SweepCosts, 'name' | 'count'>> {
+/** Seconds of one part of a sweep, by what they are spent on. */
+function costsOf(study: CostCase, choice: Choice, fixed: FixedUse, group: SweepGroup, phase: PhaseName) {
   const { profile } = study;
-  const moved = movedBytes(study, choice, group);
+  const head = headShare(study, choice, fixed);
+  const moved = movedBytes(study, choice, group, head)[phase];
   const factor = factorsOf(study, choice).disk;
   const over = (link: LinkName) => times(factor / (profile.links[link]?.alone ?? 1), moved[link]);
-  const { compute, attention } = computeSeconds(study, choice, group);
-  const parts = { compute, attention };
+  const parts = computeSeconds(study, choice, group, head)[phase];
+  const { compute } = parts;
   const disk = { diskRead: over('diskRead'), diskWrite: over('diskWrite') };
   const limits = { disk: bothWays(profile, disk) };
   if (profile.computeTier === 'cpu') return { seconds: { compute, ...disk }, limits, parts };
   const host = { hostToDevice: over('hostToDevice'), deviceToHost: over('deviceToHost') };
+  const hostCompute = phase === 'layers' ? hostSeconds(study, choice, group) : constant(0);
   return {
-    seconds: { compute, hostCompute: hostSeconds(study, choice, group), ...host, ...disk },
+    seconds: { compute, hostCompute, ...host, ...disk },
     limits: { ...limits, host: bothWays(profile, host) },
     parts,
   };
+}
+
+/** Of the weights, the vocabulary's share, less what the buffers take of it while the layers are computed. */
+function headShare({ config }: CostCase, { weightType }: Choice, { partBytes }: FixedUse): number {
+  const head = config.vocabSize * packedRowBytes(weightType, config.embeddingSize);
+  return Math.max(0, head - DEFAULT_BUFFERS * partBytes) / weightBytes(config)[weightType];
 }
 
 /** Of two directions of a link at once, whose rates together may be below the sum of both alone. */
@@ -88,7 +114,8 @@ const rowFlops = perModel((config: ModelConfig) => {
   return { row, head: flops(1, 1) - flops(1, 0), attention };
 });
 
-function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup) {
+/** @param head of the widened weights */
+function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup, head: number) {
   const { config, profile, workload } = study;
   const { computeTier, attention } = profile;
   const { promptRows, decodeRows, newcomers } = group;
@@ -99,16 +126,19 @@ function computeSeconds(study: CostCase, choice: Choice, group: SweepGroup) {
   const [width, prompt] = [config.hiddenSize, workload.promptTokens];
   const cached = attentionSeconds(study, choice, group, computeTier);
   const prompts = newcomers * curveSeconds(attention.prompt, prompt, flops.attention(prompt));
-  const fixed =
-    productSeconds(rates.curves, width, rows, rows * flops.row) +
-    productSeconds(rates.curves, width, heads, heads * flops.head) +
-    rates.widenSeconds * weightBytes(config).float32 +
-    (rows * config.numLayers * activationRowBytes(config)) / (4 * profile.elementsPerSecond) +
-    callsOf(study, choice, group) * profile.callSeconds;
   const factors = factorsOf(study, choice);
+  const products = (count: number, rowFlops: number, share: number) => {
+    const seconds = productSeconds(rates.curves, width, count, count * rowFlops);
+    return factors.products * (seconds + share * rates.widenSeconds * weightBytes(config).float32);
+  };
+  const calls = attentionCalls(choice, group) * profile.callSeconds;
+  const beside = factors.products * config.numLayers * (besideProducts(config, profile, rows) + calls);
   const onDevice = computeTier === 'cpu' || choice.attention === 'device' ? constant(1) : share('kv', computeTier);
   const attended = times(factors.attention, plus(constant(prompts), times(cached, onDevice)));
-  return { compute: plus(constant(factors.products * fixed), attended), attention: attended };
+  return {
+    layers: { compute: plus(constant(products(rows, flops.row, 1 - head) + beside), attended), attention: attended },
+    head: { compute: constant(products(heads, flops.head, head)), attention: constant(0) },
+  };
 }
 
 /** Of time: what the engine takes beside its parts, and what runs took beside that. */
@@ -150,16 +180,27 @@ function ratesOf(profile: HardwareProfile, { weightType }: Choice) {
   return { curves: (products.float16 ?? products.float32)!, widenSeconds: rate === undefined ? 0 : 1 / (4 * rate) };
 }
 
-/** Kernels of a sweep: steps of a layer and parts of streamed matrices, attention by GPU batch and by prompt. */
-function callsOf({ config }: CostCase, { numGpuBatches }: Choice, { newcomers }: SweepGroup): number {
-  return config.numLayers * (STEPS_OF_LAYER + numGpuBatches + newcomers);
+export type LayerRates = Pick<HardwareProfile, 'elementsPerSecond' | 'callSeconds'>;
+
+/** Seconds of a layer beside its products and its attention. */
+export function besideProducts(config: ModelConfig, rates: LayerRates, rows: number): number {
+  return (rows * activationRowBytes(config)) / (4 * rates.elementsPerSecond) + STEPS_OF_LAYER * rates.callSeconds;
+}
+
+/** Kernels of a layer's attention: by GPU batch and by prompt. */
+function attentionCalls({ numGpuBatches }: Choice, { newcomers }: SweepGroup): number {
+  return numGpuBatches + newcomers;
 }
 
 /** Two norms, four products, a rotation and two sums. */
 const STEPS_OF_LAYER = 9;
 
-/** Bytes that a sweep moves over each link. */
-function movedBytes({ config, profile }: CostCase, choice: Choice, group: SweepGroup): Record<LinkName, Linear> {
+/**
+ * Bytes that each part of a sweep moves over each link.
+ *
+ * @param head of the weights
+ */
+function movedBytes({ config, profile }: CostCase, choice: Choice, group: SweepGroup, head: number) {
   const { computeTier } = profile;
   const { promptRows, decodeRows, newcomers, cachedBlocks } = group;
   const rows = promptRows + decodeRows;
@@ -171,16 +212,24 @@ function movedBytes({ config, profile }: CostCase, choice: Choice, group: SweepG
   const written = scale * blocks * 2 * slotBytes(config) * config.numLayers;
   const hidden = rows * config.numLayers * config.hiddenSize * 4;
   const embedded = rows * packedRowBytes(choice.weightType, config.embeddingSize);
+  const ofHead = {
+    diskRead: times(head * weights, share('weights', 'disk')),
+    diskWrite: constant(0),
+    hostToDevice: constant(0),
+    deviceToHost: constant(0),
+  };
   const disk = {
     diskRead: plus(
       constant(embedded),
-      times(weights, share('weights', 'disk')),
+      times((1 - head) * weights, share('weights', 'disk')),
       times(cached, share('kv', 'disk')),
       times(hidden, share('activations', 'disk')),
     ),
     diskWrite: plus(times(written, share('kv', 'disk')), times(hidden, share('activations', 'disk'))),
   };
-  if (computeTier === 'cpu') return { ...disk, hostToDevice: constant(0), deviceToHost: constant(0) };
+  if (computeTier === 'cpu') {
+    return { layers: { ...disk, hostToDevice: constant(0), deviceToHost: constant(0) }, head: ofHead };
+  }
   const parked = times(hidden, elsewhere('activations', 'gpu'));
   const crossing = 4 * decodeRows * config.numLayers;
   const [queries, attended] = [queryKeySize(config) + valueSize(config), config.numHeads * config.headDim];
@@ -189,9 +238,13 @@ function movedBytes({ config, profile }: CostCase, choice: Choice, group: SweepG
       ? times(cached, elsewhere('kv', 'gpu'))
       : times(crossing * attended, elsewhere('kv', 'gpu'));
   const asked = choice.attention === 'device' ? constant(0) : times(crossing * queries, elsewhere('kv', 'gpu'));
+  const away = elsewhere('weights', 'gpu');
   return {
-    ...disk,
-    hostToDevice: plus(constant(embedded), times(weights, elsewhere('weights', 'gpu')), kvUp, parked),
-    deviceToHost: plus(times(written, elsewhere('kv', 'gpu')), asked, parked),
+    layers: {
+      ...disk,
+      hostToDevice: plus(constant(embedded), times((1 - head) * weights, away), kvUp, parked),
+      deviceToHost: plus(times(written, elsewhere('kv', 'gpu')), asked, parked),
+    },
+    head: { ...ofHead, hostToDevice: times(head * weights, away) },
   };
 }

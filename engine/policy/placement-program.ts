@@ -26,7 +26,7 @@ export function share(placed: PlacedName, tier: TierName): Linear {
   return variable(`${placed}.${tier}`);
 }
 
-/** Sweeps that cost the same. */
+/** Sweeps, or parts of sweeps, that cost the same. */
 export interface SweepCosts {
   readonly name: string;
   readonly count: number;
@@ -34,8 +34,6 @@ export interface SweepCosts {
   readonly seconds: Readonly<Record<string, Linear>>;
   /** It lasts at least so long as well, such as where two of them share a link. */
   readonly limits?: Readonly<Record<string, Linear>>;
-  /** What is computed, and of that attention. */
-  readonly parts?: { readonly compute: Linear; readonly attention: Linear };
 }
 
 /** What a tier must hold at some time. */

@@ -15,7 +15,6 @@ import {
 } from './placement-program.js';
 import { DEFAULT_BUFFERS, type Policy, type WeightBits } from './policy.js';
 import type { StepSeconds } from './steps.js';
-import { sweepsOf } from './workload.js';
 
 export interface PlanCase extends CostCase {
   readonly capacityBytes: Readonly<Record<TierName, number>>;
@@ -86,7 +85,8 @@ export function problemOf(study: PlanCase, choice: Choice, fixed: FixedUse): Pla
   if (computeTier === 'cpu') for (const placed of ['weights', 'kv', 'activations']) pinned[`${placed}.gpu`] = 0;
   if (choice.resident) pinned[`weights.${computeTier}`] = 1;
   const uses = tierUses(memoryCase(study), choice, fixed);
-  return { sweeps: sweepCosts(study, choice, fixed, RANKING), uses, pinned, exposed: study.overlap ? EXPOSED : 0 };
+  const sweeps = sweepCosts(study, choice, fixed, RANKING).flatMap(({ phases }) => phases);
+  return { sweeps, uses, pinned, exposed: study.overlap ? EXPOSED : 0 };
 }
 
 export function memoryCase({ config, profile, capacityBytes, workload }: PlanCase): MemoryCase {
@@ -96,24 +96,24 @@ export function memoryCase({ config, profile, capacityBytes, workload }: PlanCas
 /** What to expect of a placement that is given. */
 export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fractions: PlacedFractions): Prediction {
   const { newTokens, numSequences } = study.workload;
-  const groups = sweepsOf({ ...choice, ...fixed }, study.workload, PREDICTING);
-  const sweeps = sweepCosts(study, choice, fixed, PREDICTING);
+  const costed = sweepCosts(study, choice, fixed, PREDICTING);
   const seconds = { prefill: 0, decode: 0 };
   const waits = new Map<string, number>();
   const values = valuesOf(fractions);
   const computed = { products: 0, attention: 0 };
-  sweeps.forEach((sweep, i) => {
-    const { promptRows, decodeRows } = groups[i]!;
-    const bound = boundOf(sweep, fractions, study.overlap ? EXPOSED : 0);
-    const spent = sweep.count * bound.seconds;
-    const attention = valueAt(sweep.parts!.attention, values);
-    computed.attention += sweep.count * attention;
-    computed.products += sweep.count * (valueAt(sweep.parts!.compute, values) - attention);
-    const prefill = spent * (promptRows / (promptRows + decodeRows));
-    seconds.prefill += prefill;
-    seconds.decode += spent - prefill;
-    waits.set(bound.name, (waits.get(bound.name) ?? 0) + spent);
-  });
+  for (const { group, phases } of costed) {
+    for (const phase of phases) {
+      const bound = boundOf(phase, fractions, study.overlap ? EXPOSED : 0);
+      const spent = phase.count * bound.seconds;
+      const attention = valueAt(phase.parts.attention, values);
+      computed.attention += phase.count * attention;
+      computed.products += phase.count * (valueAt(phase.parts.compute, values) - attention);
+      const prefill = spent * (group.promptRows / (group.promptRows + group.decodeRows));
+      seconds.prefill += prefill;
+      seconds.decode += spent - prefill;
+      waits.set(bound.name, (waits.get(bound.name) ?? 0) + spent);
+    }
+  }
   const totalSeconds = seconds.prefill + seconds.decode;
   const [bound, waited] = [...waits].reduce((most, one) => (one[1] > most[1] ? one : most));
   return {
@@ -124,7 +124,7 @@ export function predict(study: PlanCase, choice: Choice, fixed: FixedUse, fracti
     peakBytes: peakBytes(study, choice, fixed, fractions),
     bound,
     boundShare: waited / totalSeconds,
-    sweeps: groups.reduce((sum, { count }) => sum + count, 0),
+    sweeps: costed.reduce((sum, { group }) => sum + group.count, 0),
     steps: {
       ...computed,
       waiting: Math.max(0, totalSeconds - computed.products - computed.attention),
