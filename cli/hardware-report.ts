@@ -38,10 +38,10 @@ function refinement({ refined }: HardwareProfile): string[] {
   return [`Refined ${date} by ${runs} ${runs === 1 ? 'run' : 'runs'}: ${factors}.`];
 }
 
-function rehearsal({ width, resident, streamed, attention, disk }: Rehearsal): [string, string] {
-  const forms = Object.entries(streamed).map(([form, factor]) => `${form} ${factor.toFixed(2)}`);
-  const factors = [`in memory ${resident.toFixed(2)}`, ...forms, `attention ${attention.toFixed(2)}`];
-  return [`the whole engine, width ${width}`, `${factors.join(', ')}, disk ${disk.toFixed(2)} of what its parts take`];
+function rehearsal({ width, products, partSeconds, attention, disk }: Rehearsal): [string, string] {
+  const factors = `products ${products.toFixed(2)}, attention ${attention.toFixed(2)}, disk ${disk.toFixed(2)}`;
+  const part = `${(1e6 * partSeconds).toFixed(0)} \u00b5s for each part that streams`;
+  return [`the whole engine, width ${width}`, `${factors} of what its parts take, and ${part}`];
 }
 
 function diskRate({ alone, together }: LinkRate, buffered: number | undefined): string {

@@ -51,7 +51,7 @@ const MEASURE_MILLISECONDS = 300;
 /** Over the products, with everything else between two of the same: a virtual machine has slow seconds. */
 const PASSES = 2;
 /** Of a rehearsal: some seconds. */
-const SEQUENCES = 16;
+const SEQUENCES = 32;
 
 /** A layer of one width, and what it is measured with. */
 interface Probe {

@@ -1,8 +1,8 @@
 /**
  * Rehearsals: short runs of the whole engine on small models, beside what its parts, measured alone, let expect of them.
  *
- * Kernels whose weights were just read are slower than those that are measured again and again, and a disk is slower while
- * all cores compute and small writes go on. How much slower is kept as factors of time.
+ * A layer is slower between attention and the vocabulary than by itself, each part that streams by takes a core for a while,
+ * and a disk is slower while all cores compute and small writes go on. How much slower is kept with the profile.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import { seededRandom } from './model/random.js';
 import { writeStore } from './model/store-write.js';
 import { storeFormat } from './offload-store.js';
 import type { HardwareProfile, Rehearsal } from './policy/hardware.js';
+import { streamedParts } from './policy/memory-plan.js';
 import { type PlanCase, type Prediction, predictPolicy, weightBitsOf } from './policy/plan.js';
 import { allOn, type Policy } from './policy/policy.js';
 import { measuredSteps, type StepSeconds } from './policy/steps.js';
@@ -32,8 +33,8 @@ export interface Play {
 export function plays(sequences: number): readonly Play[] {
   const vocabSize = 8192;
   return [
-    { config: { ...namedShape('opt-125m'), numLayers: 4, vocabSize }, sequences, promptTokens: 128 },
-    { config: { ...namedShape('llama-1.1b'), numLayers: 2, vocabSize }, sequences, promptTokens: 64 },
+    { config: { ...namedShape('opt-125m'), numLayers: 2, vocabSize }, sequences, promptTokens: 128 },
+    { config: { ...namedShape('llama-1.1b'), numLayers: 1, vocabSize }, sequences, promptTokens: 128 },
   ];
 }
 
@@ -45,13 +46,13 @@ interface Scene {
 const [CPU, DISK] = [allOn('cpu'), allOn('disk')];
 /** Prompts enter a few at a time, as they do within a budget. */
 const PACED = { paced: true, maxRows: 512 };
-const IN_MEMORY: Scene = { policy: { ...PACED, weights: CPU, kv: CPU }, newTokens: 8 };
-const STREAMED: Scene = { policy: { ...PACED, weights: DISK, kv: CPU }, newTokens: 8 };
+const IN_MEMORY: Scene = { policy: { ...PACED, weights: CPU, kv: CPU }, newTokens: 16 };
+const STREAMED: Scene = { policy: { ...PACED, weights: DISK, kv: CPU }, newTokens: 16 };
 /** Mostly decoding, which waits for the disk. */
-const ON_DISK: Scene = { policy: { paced: false, maxRows: 512, weights: DISK, kv: DISK }, newTokens: 24 };
+const ON_DISK: Scene = { policy: { ...PACED, weights: DISK, kv: DISK }, newTokens: 24 };
 
-/** How weights stream: all forms but float32, which does without. */
-const FORMS = ['float16', 'int8', 'int4'] as const;
+/** How weights stream: in large parts and in small ones. */
+const FORMS = ['float16', 'int4'] as const;
 type Form = (typeof FORMS)[number];
 
 export interface RehearsalOptions {
@@ -66,13 +67,26 @@ export interface RehearsalOptions {
  * @throws CANCELLED, within a second or so of the signal; nothing is left in the directory
  */
 export async function rehearse(profile: HardwareProfile, play: Play, options: RehearsalOptions): Promise<Rehearsal> {
-  const run = (form: Form, scene: Scene) => perform(play, form, scene, options);
-  const streamed: Partial<Record<Form, number>> = {};
-  for (const form of FORMS) streamed[form] = productsFactor(profile, await run(form, STREAMED));
-  const resident = productsFactor(profile, await run('float16', IN_MEMORY));
-  const onDisk = await run('float16', ON_DISK);
-  const attention = clamped(onDisk.steps.attention / predicted(profile, onDisk).steps.attention);
-  const found = { width: play.config.hiddenSize, resident, streamed, attention };
+  const compare = async (form: Form, scene: Scene): Promise<Comparison> => {
+    const performed = await perform(play, form, scene, options);
+    return { ...performed, expected: predicted(profile, performed) };
+  };
+  const streamed: Comparison[] = [];
+  for (const form of FORMS) streamed.push(await compare(form, STREAMED));
+  const resident = await compare('float16', IN_MEMORY);
+  const onDisk = await compare('float16', ON_DISK);
+  const products = clamped(resident.steps.products / resident.expected.steps.products);
+  const attended = (side: 'steps' | 'expected') => {
+    return [...streamed, resident, onDisk].reduce((sum, { steps, expected }) => {
+      return sum + (side === 'steps' ? steps : expected.steps).attention;
+    }, 0);
+  };
+  const found = {
+    width: play.config.hiddenSize,
+    products,
+    partSeconds: partSecondsOf(streamed, products),
+    attention: clamped(attended('steps') / attended('expected')),
+  };
   return { ...found, disk: diskFactor(profile, found, onDisk) };
 }
 
@@ -81,6 +95,10 @@ interface Performance {
   readonly form: Form;
   readonly policy: Policy;
   readonly steps: StepSeconds;
+}
+
+interface Comparison extends Performance {
+  readonly expected: Prediction;
 }
 
 async function perform(
@@ -105,7 +123,7 @@ async function perform(
     try {
       const requests = requestsOf(config, workload);
       // The first sweeps make the kernels, and the compilers' best code.
-      await engine.run(requests.slice(0, Math.ceil(sequences / 2)), stopping);
+      await engine.run(requests.slice(0, Math.ceil(sequences / 4)), stopping);
       const [before, start] = [await engine.usage(), performance.now()];
       await engine.run(requests, stopping);
       const seconds = (performance.now() - start) / 1000;
@@ -139,15 +157,20 @@ function predicted(profile: HardwareProfile, { study, form, policy }: Performanc
 
 /** Factors of computing beyond which a measurement is taken for a mistake. */
 const LEAST_FACTOR = 0.5;
-const MOST_FACTOR = 2;
+const MOST_FACTOR = 3;
 
 function clamped(factor: number): number {
   return Math.min(MOST_FACTOR, Math.max(LEAST_FACTOR, factor));
 }
 
-/** What reading takes from computing is in it too; what lies between steps is not: of a few layers it is a larger share. */
-function productsFactor(profile: HardwareProfile, performed: Performance): number {
-  return clamped(performed.steps.products / predicted(profile, performed).steps.products);
+/** What is beyond the products as they are in memory, of all forms, over the parts that streamed by. */
+function partSecondsOf(streamed: readonly Comparison[], products: number): number {
+  let [beyond, parts] = [0, 0];
+  for (const { study, form, policy, steps, expected } of streamed) {
+    beyond += steps.products - products * expected.steps.products;
+    parts += expected.sweeps * streamedParts(study.config, form, policy.partBytes);
+  }
+  return Math.max(0, beyond / parts);
 }
 
 /** Nor is a disk slower than this, or faster beside computing than alone. */

@@ -59,11 +59,12 @@ const LINK = '{"alone": bytes a second, "together": bytes a second}';
 const text: Need = { is: (value) => typeof value === 'string' && value !== '', needed: 'a text' };
 const positive: Need = { is: isPositive, needed: 'a positive number' };
 const bytes: Need = { is: (value) => typeof value === 'number' && value >= 0, needed: 'a number of bytes' };
+const seconds: Need = { is: (value) => typeof value === 'number' && value >= 0, needed: 'seconds' };
 const link: Need = { is: isLink, needed: LINK };
-const ratesBy = (what: string): Need => ({
+const rates: Need = {
   is: (value) => isRecord(value) && Object.values(value).every(isPositive),
-  needed: `positive numbers by ${what}`,
-});
+  needed: 'positive numbers by tier, such as {"cpu": 9e9}',
+};
 
 const profileNeeds: Needs = {
   name: text,
@@ -76,9 +77,9 @@ const profileNeeds: Needs = {
   'links.diskWrite': link,
   products: { is: isRecord, needed: 'curves by form of the weights' },
   'attention.prompt': { is: isCurve, needed: CURVE },
-  'attention.cacheBytesPerSecond': ratesBy('tier, such as {"cpu": 9e9}'),
+  'attention.cacheBytesPerSecond': rates,
   elementsPerSecond: positive,
-  callSeconds: { is: (value) => typeof value === 'number' && value >= 0, needed: 'seconds' },
+  callSeconds: seconds,
   rehearsed: {
     is: (value) => value === undefined || (Array.isArray(value) && value.length > 0),
     needed: 'a list of what rehearsals found, or nothing',
@@ -87,8 +88,8 @@ const profileNeeds: Needs = {
 
 const rehearsalNeeds: Needs = {
   width: positive,
-  resident: positive,
-  streamed: ratesBy('form of the weights, such as {"float16": 1.1}'),
+  products: positive,
+  partSeconds: seconds,
   attention: positive,
   disk: positive,
 };

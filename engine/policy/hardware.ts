@@ -73,12 +73,14 @@ export function usableBytes(bytes: number): number {
   return Math.floor(0.8 * bytes);
 }
 
-/** What the engine takes beside what its parts take alone, as factors of time, found with a model of this width. */
+/** What the engine takes beside what its parts take alone, found with a model of this width. */
 export interface Rehearsal {
   readonly width: number;
-  /** Of everything that is computed but attention: where all weights are in memory, and where they stream. */
-  readonly resident: number;
-  readonly streamed: Readonly<Partial<Record<PackedType, number>>>;
+  /** As a factor of time: of everything that is computed but attention, all weights being in memory. */
+  readonly products: number;
+  /** What each part of a matrix that streams takes from computing, in seconds, be it large or small. */
+  readonly partSeconds: number;
+  /** As factors of time. */
   readonly attention: number;
   /** Of reading and writing the disk while computing. */
   readonly disk: number;

@@ -9,7 +9,7 @@ import { BLOCK_BYTES } from '../memory/aligned-buffer.js';
 import { embeddingBufferBytes } from '../memory/embeddings.js';
 import { blocksFor, kvSlotBytes, placeSlots } from '../memory/kv-layout.js';
 import { stagedBlockBytes } from '../memory/kv-staging.js';
-import { type PackedType, packedRowBytes } from '../memory/packed.js';
+import { groupedRows, type PackedType, packedRowBytes } from '../memory/packed.js';
 import type { Fractions } from '../memory/placement.js';
 import { GROUP_SIZE } from '../memory/quantize.js';
 import type { ModelConfig } from '../model/config.js';
@@ -23,6 +23,7 @@ import {
   queryKeySize,
   valueSize,
 } from '../model/layers.js';
+import { perModel } from './per-model.js';
 import { allOn, DEFAULT_BUFFERS, mostPartBytes, type Policy, type PolicySizes } from './policy.js';
 
 const KV_SHARE = 0.4;
@@ -113,6 +114,14 @@ export function streamedBytes(config: ModelConfig, type: PackedType): number {
   return bytes;
 }
 
+/** Parts of the matrices that stream where all of them do. */
+export function streamedParts(config: ModelConfig, type: PackedType, partBytes: number): number {
+  const matrices = decoderAndHead(config).filter(mayStream);
+  return matrices.reduce((sum, { shape }) => {
+    return sum + Math.ceil(shape[0]! / groupedRows(partBytes, packedRowBytes(type, shape[1]!)));
+  }, 0);
+}
+
 function widestRowBytes(config: ModelConfig, type: PackedType): number {
   const widths = decoderAndHead(config).map(({ shape }) => shape[1] ?? 0);
   return packedRowBytes(type, Math.max(...widths));
@@ -165,10 +174,10 @@ function fixedBytes(config: ModelConfig, type: PackedType): number {
   return bytes;
 }
 
-function decoderAndHead(config: ModelConfig) {
+const decoderAndHead = perModel((config) => {
   const layers = Array.from({ length: numSteps(config) }, (_, layer) => layer);
   return layers.filter((layer) => layerKind(config, layer) !== 'embed').flatMap((layer) => layerTensors(config, layer));
-}
+});
 
 /** Most rows of one GPU batch in a sweep: a prompt that is longer than `maxRows` still enters, beside live sequences. */
 function sweepRows(maxRows: number, gpuBatchSize: number, contextTokens: number): number {

@@ -9,7 +9,8 @@ import type { TierName } from '../memory/tier.js';
 import type { ModelConfig } from '../model/config.js';
 import { packedTypes, planStore, type StoreFormat } from '../model/store.js';
 import { constant, type Linear, plus, times } from './linear-program.js';
-import { planMemory, streamBufferBytes, streamedBytes } from './memory-plan.js';
+import { planMemory, streamBufferBytes, streamedBytes, streamedParts } from './memory-plan.js';
+import { perModel } from './per-model.js';
 import { share, type TierUse } from './placement-program.js';
 import { allOn, type KvBits, type Policy, type ScheduleName } from './policy.js';
 
@@ -35,6 +36,8 @@ export interface MemoryCase {
 
 /** What does not depend on the shares. */
 export interface FixedUse extends Pick<Policy, 'partBytes' | 'maxRows' | 'paced'> {
+  /** Of matrices, where all of them stream. */
+  readonly parts: number;
   /** Activations, workspace, vectors and buffers on the tier that computes. */
   readonly bytes: number;
 }
@@ -55,6 +58,7 @@ export function fixedUse(study: MemoryCase, choice: Choice): FixedUse {
   const buffers = choice.resident ? 0 : streamBufferBytes(study.config, partBytes);
   return {
     partBytes,
+    parts: streamedParts(study.config, choice.weightType, partBytes),
     maxRows: policy.maxRows,
     paced: !choice.resident && choice.schedule === 'continuous',
     bytes: bytes.activations + least.bytes.workspace + least.bytes.fixed + buffers,
@@ -104,16 +108,6 @@ function kvBytes({ config, contextTokens }: MemoryCase, { gpuBatchSize, numGpuBa
 /** Of the rows of a sweep. */
 function hiddenBytes({ config }: MemoryCase, { numGpuBatches }: Choice, { maxRows }: FixedUse): number {
   return maxRows * numGpuBatches * config.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
-}
-
-/** What is the same for all choices of a model is computed once: a search asks for it a thousand times. */
-export function perModel<Value>(compute: (config: ModelConfig) => Value): (config: ModelConfig) => Value {
-  const known = new WeakMap<ModelConfig, Value>();
-  return (config) => {
-    const found = known.get(config) ?? compute(config);
-    known.set(config, found);
-    return found;
-  };
 }
 
 /** Of what every sweep reads, by form. */

@@ -4,6 +4,7 @@ import type { Fractions } from '../memory/placement.js';
 import type { TierName } from '../memory/tier.js';
 import { type CostCase, EXPOSED, sweepCosts } from './cost-model.js';
 import { type Solve, valueAt } from './linear-program.js';
+import { streamedParts } from './memory-plan.js';
 import { type Choice, type FixedUse, fixedUse, type MemoryCase, tierUses, weightBytes } from './memory-use.js';
 import {
   boundOf,
@@ -144,7 +145,8 @@ export function predictPolicy(study: PlanCase, policy: Policy, weightType: Packe
     resident: policy.weights[computeTier] === 1,
   };
   const { maxRows, paced, partBytes } = policy;
-  const fixed = { ...fixedUse(memoryCase(study), choice), maxRows, paced, partBytes };
+  const parts = streamedParts(study.config, weightType, partBytes);
+  const fixed = { ...fixedUse(memoryCase(study), choice), maxRows, paced, partBytes, parts };
   return predict(study, choice, fixed, policy);
 }
 

@@ -113,12 +113,12 @@ function isRanked(ranked: Ranked | undefined): ranked is Ranked {
   return ranked !== undefined;
 }
 
-/** Plans them from the fastest on, until no other can be faster than the best that was planned. */
+/** Plans them from the fastest on: so many and until one fits, or until no other can be faster than the best that was planned. */
 function bestPlan(request: SearchRequest, ranked: readonly Ranked[], solve: Solve, most: number): Plan | undefined {
   let best: Plan | undefined;
   const order = [...new Set(ranked)].sort((a, b) => a.seconds - b.seconds);
-  for (const { choice, seconds } of order.slice(0, most)) {
-    if (best && seconds > (1 + TIE) * best.predicted.totalSeconds) break;
+  for (const [i, { choice, seconds }] of order.entries()) {
+    if (best && (i >= most || seconds > (1 + TIE) * best.predicted.totalSeconds)) break;
     const plan = planChoice(request, choice, solve);
     if (plan && (!best || isBetter(plan, best))) best = plan;
   }

@@ -40,12 +40,8 @@ describe('a hardware profile', () => {
     ],
     ['attention.cacheBytesPerSecond', { cpu: 1e9 }, 'attention.cacheBytesPerSecond.gpu: needs a positive number'],
     ['rehearsed', [], 'rehearsed: needs a list of what rehearsals found, or nothing, found []'],
-    ['rehearsed', [{ width: 64, resident: 0 }], 'rehearsed[0].resident: needs a positive number, found 0'],
-    [
-      'rehearsed',
-      [{ width: 64, resident: 1, streamed: { int8: 'slow' }, attention: 1, disk: 1 }],
-      'rehearsed[0].streamed: needs positive numbers by form of the weights',
-    ],
+    ['rehearsed', [{ width: 64, products: 0 }], 'rehearsed[0].products: needs a positive number, found 0'],
+    ['rehearsed', [{ width: 64, products: 1 }], 'rehearsed[0].partSeconds: needs seconds, found nothing'],
     ['elementsPerSecond', 0, 'elementsPerSecond: needs a positive number, found 0'],
   ])('is refused with a message that names the key: %s', (path, value, message) => {
     expect(() => parseHardware(changed(path, value), 'machine.json')).toThrow(message);

@@ -35,8 +35,9 @@ describe('measuring this machine', () => {
     for (const rates of Object.values(profile.products)) {
       for (const { curve } of rates) expect(curve.at(-1)![1]).toBeGreaterThan(curve[0]![1]);
     }
-    for (const { resident, streamed, disk } of profile.rehearsed!) {
-      for (const factor of [resident, ...Object.values(streamed), disk]) expect(factor).toBeGreaterThan(0);
+    for (const { products, partSeconds, attention, disk } of profile.rehearsed!) {
+      for (const factor of [products, attention, disk]) expect(factor).toBeGreaterThan(0);
+      expect(partSeconds).toBeLessThan(0.1);
     }
     const { best } = searchPolicy(
       {

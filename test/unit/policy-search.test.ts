@@ -55,6 +55,12 @@ const choice: Choice = {
   resident: false,
 };
 
+/** With all weights on one tier, and the KV cache on another. */
+function predictAll(weights: 'cpu' | 'disk', whole: Choice, study: SearchRequest, kv: 'cpu' | 'disk' = 'cpu') {
+  const fractions = { weights: allOn(weights), kv: allOn(kv), activations: allOn('cpu') };
+  return predict(study, whole, fixedUse(memoryCase(study), whole), fractions);
+}
+
 describe('what a choice needs of memory', () => {
   it.each([550e6, 1e9, 2e9])('is what the memory plan gives to the same uses, within %i B', (budgetBytes) => {
     const study: MemoryCase = {
@@ -147,24 +153,55 @@ describe('a plan', () => {
     expect([bound, sweeps]).toEqual(['diskRead', 1]);
   });
 
+  it('waits for the vocabulary, but for what the buffers hold, however long the layers take', () => {
+    const profile = { ...cpu, products: { float16: anyWidth([[1, 200e9]]) } };
+    const workload = { numSequences: 4, promptTokens: 512, newTokens: 1, contextTokens: 513 };
+    const study = request({ profile, workload });
+    const one = { ...choice, gpuBatchSize: 4 };
+    const { steps, sweeps, bound } = predictAll('disk', one, study);
+    expect(bound).toBe('compute');
+    const held = 8 * fixedUse(memoryCase(study), one).partBytes;
+    const [head, layers] = [2 * 65_536_000 - held, 2 * 22 * 44_040_192 + held];
+    // The few rows' products take a few milliseconds; of what is hidden behind the layers a hundredth counts.
+    const headProducts = (4 * 2 * 65_536_000) / 200e9;
+    const waiting = (sweeps * head) / 2e9 - headProducts + (0.01 * sweeps * layers) / 2e9;
+    expect(steps.waiting / waiting).toBeCloseTo(1, 2);
+  });
+
+  it('waits for the keys and values of GPU batches behind the first, however long the products take', () => {
+    const profile = { ...cpu, products: { float16: anyWidth([[1, 20e9]]) } };
+    const study = request({ profile, workload: { ...request().workload, numSequences: 32 } });
+    const waiting = (numGpuBatches: number) => {
+      const cells = { ...choice, schedule: 'block' as const, gpuBatchSize: 32 / numGpuBatches, numGpuBatches };
+      const { steps } = predictAll('cpu', { ...cells, resident: true }, study, 'disk');
+      return steps.waiting;
+    };
+    const [one, four] = [waiting(1), waiting(4)];
+    // 32 sequences of 5 blocks, 15 times: three quarters of it, at 2 GB/s; attention beside it takes a fifth.
+    const cachedBytes = 15 * 32 * 5 * 32 * 22 * 2 * 4 * 256;
+    expect(four - one).toBeGreaterThan(0.7 * 0.75 * (cachedBytes / 2e9));
+    expect(four - one).toBeLessThan(0.9 * 0.75 * (cachedBytes / 2e9));
+  });
+
   it('takes longer by what the whole engine takes beside its parts, between the widths that were rehearsed', () => {
-    const rehearsal = { streamed: { float16: 1 }, resident: 1, attention: 1, disk: 1 };
+    const rehearsal = { products: 1, partSeconds: 0, attention: 1, disk: 1 };
     const seconds = (weights: 'cpu' | 'disk', wider: Partial<Rehearsal>) => {
       const rehearsed = [
         { ...rehearsal, width: 1024 },
         { ...rehearsal, ...wider, width: 4096 },
       ];
       const study = request({ profile: { ...cpu, rehearsed } });
-      const whole = { ...choice, resident: weights === 'cpu' };
-      const fractions = { weights: allOn(weights), kv: allOn('cpu'), activations: allOn('cpu') };
-      return predict(study, whole, fixedUse(memoryCase(study), whole), fractions).steps;
+      return predictAll(weights, { ...choice, resident: weights === 'cpu' }, study).steps;
     };
     const streamed = seconds('disk', {});
     const resident = seconds('cpu', {});
     // 2048 is in the middle, on a scale of logarithms.
-    expect(seconds('disk', { streamed: { float16: 3 } }).products).toBeCloseTo(2 * streamed.products, 6);
-    expect(seconds('disk', { resident: 3 })).toEqual(streamed);
-    expect(seconds('cpu', { resident: 3 }).products).toBeCloseTo(2 * resident.products, 6);
+    expect(seconds('disk', { products: 3 }).products).toBeCloseTo(2 * streamed.products, 6);
+    expect(seconds('cpu', { products: 3 }).products).toBeCloseTo(2 * resident.products, 6);
+    expect(seconds('cpu', { partSeconds: 1 })).toEqual(resident);
+    const { parts } = fixedUse(memoryCase(request()), choice);
+    const { sweeps } = predictAll('disk', choice, request());
+    expect(seconds('disk', { partSeconds: 1 }).products).toBeCloseTo(streamed.products + 0.5 * parts * sweeps, 3);
     expect(seconds('cpu', { attention: 3 }).attention).toBeCloseTo(2 * resident.attention, 6);
     expect(seconds('disk', { disk: 300 }).all).toBeGreaterThan(10 * streamed.all);
   });
