@@ -37,10 +37,9 @@ export interface DirectFile extends AlignmentProbe {
    * Fills `into` from `offset` on. Once this settles, nothing writes to `into` any more.
    *
    * @param what the object being read, for messages.
-   * @param neededBytes less than `into` holds where the file may end before.
    * @throws BAD_WEIGHTS if the file ends before the needed bytes, or the disk fails.
    */
-  read(into: Uint8Array, offset: number, what: string, neededBytes?: number): Promise<void>;
+  read(into: Uint8Array, offset: number, what: string, options?: ReadOptions): Promise<void>;
   /** @throws OUT_OF_MEMORY (tier disk) if the disk is full. */
   write(from: Uint8Array, offset: number): Promise<void>;
   /**
@@ -56,6 +55,13 @@ export interface DirectFile extends AlignmentProbe {
   sync(): Promise<void>;
   /** Waits for what is under way. */
   close(): Promise<void>;
+}
+
+export interface ReadOptions {
+  /** Less than is asked for, where the file may end before. */
+  readonly neededBytes?: number;
+  /** Before what already waits for its turn. */
+  readonly urgent?: boolean;
 }
 
 export interface DirectCounts {
@@ -147,8 +153,9 @@ class OpenFile implements DirectFile {
     }
   }
 
-  async read(into: Uint8Array, offset: number, what: string, neededBytes = into.length): Promise<void> {
-    await this.inPieces(into.length, async (start, end) => {
+  async read(into: Uint8Array, offset: number, what: string, options: ReadOptions = {}): Promise<void> {
+    const { neededBytes = into.length, urgent = false } = options;
+    const piece = async (start: number, end: number) => {
       const foundBytes = await this.readPiece(into.subarray(start, end), offset + start, what);
       if (start + foundBytes >= Math.min(end, neededBytes)) return;
       throw new EngineError(
@@ -156,7 +163,8 @@ class OpenFile implements DirectFile {
         `${this.path}: ${what}: needed ${neededBytes} B at offset ${offset}, the file ends after ${start + foundBytes} B; it is truncated, make it again`,
         { path: this.path, what, offset, neededBytes, foundBytes: start + foundBytes },
       );
-    });
+    };
+    await this.inPieces(into.length, piece, urgent);
   }
 
   async write(from: Uint8Array, offset: number): Promise<void> {
@@ -205,12 +213,12 @@ class OpenFile implements DirectFile {
   }
 
   /** All pieces settle before this does, so that no piece outlives a failure and writes to a buffer in use again. */
-  private async inPieces(bytes: number, act: (start: number, end: number) => Promise<void>): Promise<void> {
+  private async inPieces(bytes: number, act: (start: number, end: number) => Promise<void>, urgent = false) {
     if (!this.isOpen) throw new Error(`${this.path} is closed`);
     const pieces: Promise<void>[] = [];
     for (let start = 0; start < bytes; start += this.pieceBytes) {
       const end = Math.min(bytes, start + this.pieceBytes);
-      pieces.push(this.slots.run(() => act(start, end)));
+      pieces.push(this.slots.run(() => act(start, end), urgent));
     }
     for (const outcome of await Promise.allSettled(pieces)) {
       if (outcome.status === 'rejected') throw outcome.reason;

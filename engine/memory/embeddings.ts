@@ -11,8 +11,8 @@ import { BLOCK_BYTES } from './aligned-buffer.js';
 import { gatherRows, type PackedMatrix, type PackedType, packedBytes, packedRowBytes } from './packed.js';
 import { GROUP_SIZE } from './quantize.js';
 
-/** Enough reads under way to keep a disk busy. */
-const MIN_BUFFER_BYTES = 256 * 1024;
+/** A hundred rows and more at once: nothing is computed while they are read. */
+const MIN_BUFFER_BYTES = 512 * 1024;
 
 /** Of the buffer: rows are read with their group, where they have one. */
 export function embeddingBufferBytes({ embeddingSize }: ModelConfig, type: PackedType): number {
@@ -26,7 +26,7 @@ export function embeddingBufferBytes({ embeddingSize }: ModelConfig, type: Packe
  * @param buffer `embeddingBufferBytes` of the store's memory
  * @param resident the first rows of the same table in memory, where a tied head keeps them
  * @param onRead told the bytes of the rows that came from disk
- * @returns gives (ids, embeddingSize), each distinct id read once
+ * @returns gives (ids, embeddingSize), each distinct row, or group of rows, read once
  */
 export function embeddingReader(
   store: Store,
@@ -48,24 +48,24 @@ export function embeddingReader(
 
   return async (ids) => {
     const rows = new Map<number, Float32Array>();
-    const missing: number[] = [];
+    /** Ids by the first row of what is read for them. */
+    const missing = new Map<number, number[]>();
     for (const id of new Set(ids)) {
       if (id < residentRows) rows.set(id, gatherRows(resident!, Int32Array.of(id)));
-      else missing.push(id);
+      else missing.set(rangeOf(id).first, [...(missing.get(rangeOf(id).first) ?? []), id]);
     }
-    while (missing.length > 0) {
+    for (const left = [...missing.keys()]; left.length > 0; ) {
       const reads: Promise<void>[] = [];
-      for (let used = 0; missing.length > 0; missing.shift()) {
-        const id = missing[0]!;
-        const { first, end } = rangeOf(id);
+      for (let used = 0; left.length > 0; left.shift()) {
+        const { first, end } = rangeOf(left[0]!);
         const room = store.roomFor(table, first, end);
         if (used + room > buffer.length) break;
         const into = buffer.subarray(used, used + room);
         used += room;
         reads.push(
-          store.readRows(table, first, end, into).then((matrix) => {
+          store.readRows(table, first, end, into, true).then((matrix) => {
             onRead?.(packedBytes(matrix));
-            rows.set(id, gatherRows(matrix, Int32Array.of(id - first)));
+            for (const id of missing.get(first)!) rows.set(id, gatherRows(matrix, Int32Array.of(id - first)));
           }),
         );
       }

@@ -1,13 +1,15 @@
-/** A bound on what is under way at a time; the others wait in the order in which they came. */
+/** A bound on what is under way at a time; the others wait in the order in which they came, what is urgent before the rest. */
 export class Slots {
   private taken = 0;
   private readonly waiting: (() => void)[] = [];
+  private readonly urgent: (() => void)[] = [];
   private readonly whenIdle: (() => void)[] = [];
 
   constructor(private readonly size: number) {}
 
-  async run<Result>(act: () => Promise<Result>): Promise<Result> {
-    if (this.taken >= this.size) await new Promise<void>((resolve) => this.waiting.push(resolve));
+  async run<Result>(act: () => Promise<Result>, isUrgent = false): Promise<Result> {
+    const line = isUrgent ? this.urgent : this.waiting;
+    if (this.taken >= this.size) await new Promise<void>((resolve) => line.push(resolve));
     else this.taken++;
     try {
       return await act();
@@ -23,7 +25,7 @@ export class Slots {
 
   /** The slot goes to the next in line without being free in between. */
   private release(): void {
-    const next = this.waiting.shift();
+    const next = this.urgent.shift() ?? this.waiting.shift();
     if (next !== undefined) {
       next();
       return;

@@ -39,9 +39,16 @@ export interface Store {
    *
    * @param rowStart where the tensor is in groups, a multiple of GROUP_SIZE.
    * @param into from `allocate`, at a multiple of BLOCK_BYTES from its start.
+   * @param urgent before what waits for its turn: nothing is computed meanwhile.
    * @throws BAD_WEIGHTS if the file has been cut since it was opened.
    */
-  readRows(tensor: StoreTensor, rowStart: number, rowEnd: number, into: Uint8Array): Promise<PackedMatrix>;
+  readRows(
+    tensor: StoreTensor,
+    rowStart: number,
+    rowEnd: number,
+    into: Uint8Array,
+    urgent?: boolean,
+  ): Promise<PackedMatrix>;
   close(): Promise<void>;
 }
 
@@ -84,7 +91,7 @@ export async function openStore(directory: string, options: OpenStoreOptions = {
     },
     allocate: (bytes) => viewOf(alignedBuffer(bytes, file)),
     roomFor,
-    readRows: (tensor, rowStart, rowEnd, into) => readRows(file, tensor, rowStart, rowEnd, into),
+    readRows: (...request) => readRows(file, ...request),
     close: () => file.close(),
   };
 }
@@ -165,6 +172,7 @@ async function readRows(
   rowStart: number,
   rowEnd: number,
   into: Uint8Array,
+  urgent = false,
 ): Promise<PackedMatrix> {
   checkRows(tensor, rowStart, rowEnd);
   let used = 0;
@@ -179,7 +187,7 @@ async function readRows(
       );
     }
     used += length;
-    reads.push(file.read(blocks, start, describe(tensor)));
+    reads.push(file.read(blocks, start, describe(tensor), { urgent }));
     return blocks.subarray(skip, skip + bytes);
   });
   // All settle, so that none fills `into` after a failure has given it back.

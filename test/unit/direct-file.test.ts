@@ -61,7 +61,7 @@ describe.each([
     const file = openDirect(path, 'read', options);
     const { start, length, skip } = alignedRange(19 * BLOCK_BYTES + 50, BLOCK_BYTES + 50);
     const into = viewOf(alignedBuffer(length, file));
-    await file.read(into, start, 'tail', skip + BLOCK_BYTES + 50);
+    await file.read(into, start, 'tail', { neededBytes: skip + BLOCK_BYTES + 50 });
     const found = into.subarray(skip, skip + BLOCK_BYTES + 50);
     expect(Buffer.compare(found, content.subarray(19 * BLOCK_BYTES + 50))).toBe(0);
     await file.close();
@@ -202,3 +202,14 @@ async function failure(promise: Promise<unknown>): Promise<EngineError> {
   expect(error).toBeInstanceOf(EngineError);
   return error as EngineError;
 }
+
+it('what is urgent takes a slot before what waits, and none before its turn', async () => {
+  const slots = new Slots(1);
+  const order: string[] = [];
+  const enter = (name: string, isUrgent = false) =>
+    slots.run(async () => {
+      order.push(name);
+    }, isUrgent);
+  await Promise.all([enter('first'), enter('second'), enter('third'), enter('urgent', true), enter('next', true)]);
+  expect(order).toEqual(['first', 'urgent', 'next', 'second', 'third']);
+});
