@@ -39,8 +39,7 @@ export function findHardware(reference: string | undefined): HardwareProfile {
  * less memory too, which has only room for less.
  */
 export function keptHardware(): HardwareProfile | undefined {
-  const path = measuredPath();
-  const profile = existsSync(path) ? read(path) : undefined;
+  const profile = existsSync(measuredPath()) ? readMeasured() : undefined;
   const machine = machineIdentity();
   if (profile?.machine?.processor !== machine.processor || profile.machine.cores !== machine.cores) return undefined;
   return { ...profile, machine, capacityBytes: { ...profile.capacityBytes, cpu: usableBytes(machine.memoryBytes) } };
@@ -119,6 +118,15 @@ function keep(path: string, profile: HardwareProfile): void {
   const draft = `${path}.${process.pid}`;
   writeFileSync(draft, formatHardware(profile), { flush: true });
   renameSync(draft, path);
+}
+
+/** It may be of another version, or changed by hand. */
+function readMeasured(): HardwareProfile {
+  try {
+    return read(measuredPath());
+  } catch (error) {
+    throw new InputError(`${(error as Error).message}; zigzag doctor --measure writes it anew`);
+  }
 }
 
 function read(path: string): HardwareProfile {

@@ -17,6 +17,7 @@ import {
 import { measureDisk } from './measure-disk.js';
 import type { PackedType } from './memory/packed.js';
 import type { ModelConfig } from './model/config.js';
+import type { LayerRates } from './policy/cost-model.js';
 import {
   type Curve,
   type HardwareProfile,
@@ -59,6 +60,9 @@ interface Probe {
   readonly timer: Timer;
 }
 
+/** One measurement, with its place in the progress. */
+type Step = <Result>(what: string, act: () => Promise<Result>) => Promise<Result>;
+
 /** @throws CANCELLED soon after the signal says so, and what `measureDisk` throws */
 export async function measureHardware(options: MeasureOptions): Promise<HardwareProfile> {
   const { machine, directory, milliseconds = MEASURE_MILLISECONDS, signal, onProgress } = options;
@@ -67,7 +71,7 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   const rehearsals = plays(options.sequences ?? SEQUENCES);
   const total = PASSES * FORMS.length * WIDTHS.length + 6 + rehearsals.length;
   let done = 0;
-  const step = async <Result>(what: string, act: () => Promise<Result>): Promise<Result> => {
+  const step: Step = async (what, act) => {
     if (signal?.aborted) throw new EngineError('CANCELLED', 'measuring was cancelled; nothing of it is kept');
     onProgress?.(done++, total, what);
     return act();
@@ -82,18 +86,7 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
     const { config, timer } = probes.at(-1)!;
     const elementsPerSecond = await step('between the products', () => measureElements(timer, config));
     const callSeconds = await step('calls', () => measureCall(timer));
-    const beside = { elementsPerSecond, callSeconds };
-    const measured = FORMS.flatMap((form) => probes.map((probe) => ({ form, ...probe, passes: [] as Curve[] })));
-    for (let pass = 0; pass < PASSES; pass++) {
-      for (const { form, config, timer, passes } of measured) {
-        const request = { form, config, rows: ROWS };
-        passes.push(await step(`products, ${form}`, () => measureCurve(timer, request, beside)));
-      }
-    }
-    const products: Partial<Record<PackedType, ProductRates[]>> = {};
-    for (const { form, config, passes } of measured) {
-      products[form] = [...(products[form] ?? []), { width: config.hiddenSize, curve: meanCurve(passes) }];
-    }
+    const products = await measureProducts(probes, { elementsPerSecond, callSeconds }, step);
     const prompt = await step('attention of prompts', () => measurePromptAttention(timer, config, PROMPTS));
     const cpu = await step('attention of the cache', () => measureCacheAttention(timer, config));
     const { bits8, bits4 } = await step('quantisation', async () => {
@@ -130,4 +123,19 @@ export async function measureHardware(options: MeasureOptions): Promise<Hardware
   } finally {
     for (const { timer } of probes) await timer.backend.close();
   }
+}
+
+async function measureProducts(probes: readonly Probe[], beside: LayerRates, step: Step) {
+  const measured = FORMS.flatMap((form) => probes.map((probe) => ({ form, ...probe, passes: [] as Curve[] })));
+  for (let pass = 0; pass < PASSES; pass++) {
+    for (const { form, config, timer, passes } of measured) {
+      const request = { form, config, rows: ROWS };
+      passes.push(await step(`products, ${form}`, () => measureCurve(timer, request, beside)));
+    }
+  }
+  const products: Partial<Record<PackedType, ProductRates[]>> = {};
+  for (const { form, config, passes } of measured) {
+    products[form] = [...(products[form] ?? []), { width: config.hiddenSize, curve: meanCurve(passes) }];
+  }
+  return products;
 }

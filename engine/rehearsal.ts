@@ -76,16 +76,13 @@ export async function rehearse(profile: HardwareProfile, play: Play, options: Re
   const resident = await compare('float16', IN_MEMORY);
   const onDisk = await compare('float16', ON_DISK);
   const products = clamped(resident.steps.products / resident.expected.steps.products);
-  const attended = (side: 'steps' | 'expected') => {
-    return [...streamed, resident, onDisk].reduce((sum, { steps, expected }) => {
-      return sum + (side === 'steps' ? steps : expected.steps).attention;
-    }, 0);
-  };
+  const attention = (of: (one: Comparison) => StepSeconds) =>
+    [...streamed, resident, onDisk].reduce((sum, one) => sum + of(one).attention, 0);
   const found = {
     width: play.config.hiddenSize,
     products,
     partSeconds: partSecondsOf(streamed, products),
-    attention: clamped(attended('steps') / attended('expected')),
+    attention: clamped(attention(({ steps }) => steps) / attention(({ expected }) => expected.steps)),
   };
   return { ...found, disk: diskFactor(profile, found, onDisk) };
 }

@@ -1,10 +1,10 @@
 /**
  * What a sweep of this engine costs, as quantities that are linear in the shares of a placement.
  *
- * A part of a sweep lasts as long as the longest of six things that go on at once: arithmetic on the tier that computes, attention on
- * the cpu beside it, both directions between the two, reading and writing the disk. Unlike in the paper's model, all rows of a
- * sweep share one use of each layer's weights, prompts and decoding share sweeps, only rows that somebody asked for are
- * computed, and rates depend on rows.
+ * A part of a sweep lasts as long as the longest of six things that go on at once: arithmetic on the tier that computes,
+ * attention on the cpu beside it, both directions between the two, reading and writing the disk. Unlike in the paper's model,
+ * all rows of a sweep share one use of each layer's weights, prompts and decoding share sweeps, only rows that somebody
+ * asked for are computed, and rates depend on rows.
  */
 import { runFlops } from '../bound.js';
 import { kvSlotBytes } from '../memory/kv-layout.js';
@@ -49,9 +49,9 @@ export interface PhaseCosts extends SweepCosts {
 /** The sweeps of the whole workload, of one choice of sizes. */
 export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, perDoubling: number): CostedSweeps[] {
   return sweepsOf({ ...choice, ...fixed }, study.workload, perDoubling).map((group, i) => {
-    const all = costsOf(study, choice, fixed, group);
+    const costs = costsOf(study, choice, fixed, group);
     const phases = phasesOf(choice).map((phase): PhaseCosts => {
-      const { seconds, limits, parts } = all(phase);
+      const { seconds, limits, parts } = costs(phase);
       const named = { name: `${phase}${i}`, count: group.count, parts };
       // The serial loop does one thing after the other.
       return study.overlap
@@ -62,8 +62,8 @@ export function sweepCosts(study: CostCase, choice: Choice, fixed: FixedUse, per
   });
 }
 
-function phasesOf({ numGpuBatches }: Choice): readonly PhaseName[] {
-  return numGpuBatches > 1 ? ['layers', 'laterBatches', 'head'] : ['layers', 'head'];
+function phasesOf(choice: Choice): readonly PhaseName[] {
+  return laterShare(choice) > 0 ? ['layers', 'laterBatches', 'head'] : ['layers', 'head'];
 }
 
 /** Seconds of each part of a sweep, by what they are spent on. */
@@ -149,18 +149,13 @@ function computeSeconds(
   const cached = times(factors.attention * attentionSeconds(study, choice, group, computeTier), onDevice);
   const prompts = factors.attention * newcomers * curveSeconds(attention.prompt, prompt, flops.attention(prompt));
   const first = plus(constant(prompts), times(1 - later, cached));
-  const host = hostSeconds(study, choice, group);
   return {
     layers: {
       compute: plus(products(rows, flops.row, 1 - head), constant(beside), first),
       attention: first,
-      hostCompute: times(1 - later, host),
+      hostCompute: hostSeconds(study, choice, group),
     },
-    laterBatches: {
-      compute: times(later, cached),
-      attention: times(later, cached),
-      hostCompute: times(later, host),
-    },
+    laterBatches: { compute: times(later, cached), attention: times(later, cached), hostCompute: constant(0) },
     head: { compute: products(heads, flops.head, head), attention: constant(0), hostCompute: constant(0) },
   };
 }

@@ -28,9 +28,9 @@ const NOTHING: MovedBytes = {
   deviceToHost: constant(0),
 };
 
-/** Of keys and values, and of their attention, what is not the first GPU batch's. */
-export function laterShare({ numGpuBatches }: Pick<Choice, 'numGpuBatches'>): number {
-  return 1 - 1 / numGpuBatches;
+/** Of keys and values, and of their attention, what is not the first GPU batch's. The cpu attends beside the device to all. */
+export function laterShare({ numGpuBatches, attention }: Choice): number {
+  return attention === 'cpu' ? 0 : 1 - 1 / numGpuBatches;
 }
 
 /** Of the weights, the vocabulary's share, less what the buffers take of it while the layers are computed. */
@@ -87,7 +87,7 @@ export function movedBytes(
         times((1 - later) * up, kvAway),
         parked,
       ),
-      deviceToHost: plus(times(written, kvAway), times((1 - later) * down, kvAway), parked),
+      deviceToHost: plus(times(written + (1 - later) * down, kvAway), parked),
     },
     laterBatches: {
       ...disk.laterBatches,

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -43,6 +43,16 @@ describe('zigzag plan', () => {
     const { code, stdout } = zigzag([...opt30b, '--hardware', file]);
     expect(code).toBe(0);
     expect(stdout).toContain('opt-30b on ours: 1,024 sequences of 512 prompt tokens');
+  });
+
+  it('says how to replace a measurement that it cannot read', () => {
+    const cache = join(scratch, 'old');
+    mkdirSync(join(cache, 'zigzag'), { recursive: true });
+    const { name: _, ...nameless } = namedHardware('h100');
+    writeFileSync(join(cache, 'zigzag', 'hardware.json'), JSON.stringify(nameless));
+    const { code, stderr } = zigzag(opt30b, { XDG_CACHE_HOME: cache });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/hardware\.json: name: needs a text, found nothing; zigzag doctor --measure writes it anew/);
   });
 
   it.each([
