@@ -215,6 +215,7 @@ export function randomValues(length: number): Float32Array {
   const values = new Float32Array(length);
   const different = Math.min(length, MOST_DIFFERENT);
   for (let i = 0; i < different; i++) values[i] = random.next() - 0.5;
-  for (let filled = different; filled < length; filled *= 2) values.copyWithin(filled, 0, length - filled);
+  for (let filled = different; filled < length; filled *= 2)
+    values.copyWithin(filled, 0, Math.min(filled, length - filled));
   return values;
 }
